@@ -1,0 +1,25 @@
+"""The two kinds of failure that a user can act on.
+
+Everything else that is raised is a defect of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """What the user asked for cannot be done; the message says what was found and what to do."""
+
+
+class RunError(RuntimeError):
+    """A run that had started cannot go on (NaN loss, full disk); what it saved is still good."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """The error for a misspelt name, with the near names first: raise unknown_name("recipe", "defalt", RECIPES)."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
+    return InputError(f"unknown {kind} {name!r}. {hint}Known: {', '.join(names)}.")

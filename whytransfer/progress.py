@@ -1,0 +1,80 @@
+"""Progress for people: a bar with an ETA on a terminal, a line now and then in a log. Always on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Update = Callable[..., None]  # update(done, text="...")
+LINE_EVERY_S = 20.0
+
+_console = Console(stderr=True, highlight=False, soft_wrap=True)
+_quiet = False
+
+
+def be_quiet(quiet: bool = True) -> None:
+    """Silence `say` and `bar` (other ranks of a distributed run, library use)."""
+    global _quiet
+    _quiet = quiet
+
+
+def say(message: str) -> None:
+    """One line to the user, on standard error."""
+    if not _quiet:
+        _console.print(message, markup=False)
+
+
+@contextlib.contextmanager
+def bar(label: str, total: int, done: int = 0) -> Iterator[Update]:
+    """Show work of `total` units; call update(done, text) with the units done so far."""
+    if _quiet or total <= 0:
+        yield lambda done, text="": None
+    elif sys.stderr.isatty():
+        with _terminal_bar(label, total, done) as update:
+            yield update
+    else:
+        yield _log_lines(label, total, done)
+
+
+@contextlib.contextmanager
+def _terminal_bar(label: str, total: int, done: int) -> Iterator[Update]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
+    with Progress(*columns, console=_console, transient=True) as progress:
+        task = progress.add_task(label, total=total, completed=done, text="")
+        yield lambda done, text="": progress.update(task, completed=done, text=text)
+
+
+def _log_lines(label: str, total: int, start: int) -> Update:
+    began = last = time.monotonic()
+
+    def update(done: int, text: str = "") -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= LINE_EVERY_S and done > start:
+            last = now
+            eta = (now - began) / (done - start) * (total - done)
+            say(f"{label} {done}/{total}  ETA {duration(eta)}  {text}".rstrip())
+
+    return update
+
+
+def duration(seconds: float) -> str:
+    """95 -> '1 min 35 s'."""
+    seconds = int(round(seconds))
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes, s = divmod(seconds, 60)
+    return f"{minutes} min {s:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

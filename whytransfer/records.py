@@ -1,0 +1,107 @@
+"""What crosses a border between two stages: frozen records that check themselves.
+
+Shape letters: B batch, C channels, H height, W width, D feature width, V views, R regions, N images, K queue.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image and what is known of it; images are (3, H, W) uint8 RGB, whatever the file was.
+
+    Annotations are torchvision tv_tensors (Mask, BoundingBoxes, KeyPoints), so torchvision transforms apply as they are.
+    """
+
+    image: Tensor
+    name: str
+    label: int | None = None
+    boxes: Tensor | None = None  # (R, 4) xyxy pixels
+    box_labels: Tensor | None = None  # (R,) int64
+    masks: Tensor | None = None  # (R, H, W) bool, one instance each
+    depth: Tensor | None = None  # (H, W) float32
+    keypoints: Tensor | None = None  # (R, P, 2) xy pixels
+    factors: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.image.ndim != 3 or self.image.shape[0] != 3 or self.image.dtype != torch.uint8:
+            raise ValueError(f"Sample {self.name!r}: image must be (3, H, W) uint8, got {tuple(self.image.shape)} {self.image.dtype}")
+
+
+@runtime_checkable
+class ImageSet(Protocol):
+    """Random access to images without hidden state; labels are -1 where there is none."""
+
+    name: str
+    classes: tuple[str, ...]  # () when unlabelled
+    labels: np.ndarray  # (N,) int64
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, i: int) -> Sample: ...
+    def fingerprint(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Views:
+    """V views of a batch; images[v] is (B, 3, S, S) float32 in [0, 1] (the backbone normalises)."""
+
+    images: tuple[Tensor, ...]
+    index: Tensor  # (B,) int64, position in the image set
+    labels: Tensor  # (B,) int64, -1 where there is none
+    regions: tuple[Tensor, ...] = ()  # per view (B, S, S) int label maps, or (B, R, S, S) stacks
+
+    def __post_init__(self) -> None:
+        batches = {len(t) for t in (*self.images, *self.regions, self.index, self.labels)}
+        if len(batches) != 1:
+            raise ValueError(f"Views: batch sizes differ: {sorted(batches)}")
+
+    def to(self, device: torch.device | str) -> Views:
+        """The same views on another device."""
+        move = lambda tensors: tuple(t.to(device, non_blocking=True) for t in tensors)  # noqa: E731
+        return Views(move(self.images), *move((self.index, self.labels)), move(self.regions))
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a backbone sees: the pooled vector, the last map, and every stage by name ("stem", "layer1" ... "layer4")."""
+
+    vector: Tensor  # (B, D)
+    map: Tensor  # (B, D, h, w)
+    stages: Mapping[str, Tensor]  # name -> (B, C, h, w)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One number with all that is needed to trust it: what, on what, how sure, and where it came from."""
+
+    model: str
+    data: str
+    task: str
+    metric: str
+    value: float
+    unit: str  # "%", "R2", ...
+    direction: Literal["higher", "lower"]
+    n: int  # test images (or episodes, boxes) behind the value
+    seed: int
+    low: float | None = None  # 95 % bootstrap interval
+    high: float | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)  # settings, chosen C, command, versions
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):
+            raise ValueError(f"Result {self.task}/{self.metric} of {self.model}: value is {self.value}")
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
