@@ -1,0 +1,97 @@
+"""One string names a backbone everywhere: on the command line, in YAML and in Python."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from whytransfer.backbones.backbone import Backbone
+from whytransfer.backbones.checkpoints import SUFFIXES, load_checkpoint
+from whytransfer.backbones.resnet import Arch, build, names
+from whytransfer.errors import InputError, unknown_name
+
+FORMS = (
+    "a run folder",
+    "a weight file (.pt, .pth, .tar, .ckpt, .bin, .safetensors)",
+    "random:ARCH[:SEED]",
+    "torchvision:NAME:WEIGHTS or torchvision:NAME:FILE",
+    "timm:NAME or timm:NAME@FILE",
+)
+
+
+def load_backbone(spec: str | Path, device: torch.device | str = "cpu", frozen: bool = True) -> Backbone:
+    """The backbone that a string names, in eval mode; `frozen` leaves no parameter asking for a gradient.
+
+    load_backbone("random:resnet18-small:7")(images in [0, 1], (B, 3, H, W)).vector is (B, 512).
+    Raises InputError for a name, file or folder that cannot be a backbone; the message lists what can.
+    """
+    spec = str(spec)
+    backbone = _load(spec)
+    backbone.spec = spec
+    backbone.requires_grad_(not frozen)
+    return backbone.eval().to(device)
+
+
+def _load(spec: str) -> Backbone:
+    path = Path(spec)
+    if path.is_dir():
+        return _from_run(path)
+    if path.is_file():
+        backbone, backbone.note = load_checkpoint(path)
+        return backbone
+    scheme, colon, rest = spec.partition(":")
+    if "+" in spec and not Path(rest.rpartition("@")[2].partition(":")[2]).exists():
+        raise InputError(
+            f"{spec!r} asks for a fusion of backbones (A+B), which this version cannot do yet; name one backbone"
+        )
+    if colon and scheme in _SCHEMES:
+        return _SCHEMES[scheme](rest)
+    raise _unknown(spec)
+
+
+def _unknown(spec: str) -> InputError:
+    if spec in names():
+        return InputError(
+            f"{spec!r} is an architecture, and a backbone needs weights too: random:{spec} for untrained ones"
+        )
+    if Path(spec).suffix in SUFFIXES or "/" in spec:
+        return InputError(f"no backbone at {spec}: there is no such file or folder")
+    if ":" in spec:
+        return unknown_name("kind of backbone", spec.partition(":")[0], _SCHEMES)
+    return InputError(f"unknown backbone {spec!r}. It can be {'; '.join(FORMS)}.")
+
+
+def _from_run(folder: Path) -> Backbone:
+    """The backbone of a run folder; that of an unfinished run is usable, and says so in its note."""
+    card_path = folder / "card.json"
+    if not card_path.is_file():
+        raise InputError(f"{folder} is no run folder: it holds no card.json")
+    try:
+        card = json.loads(card_path.read_text())
+    except ValueError as error:
+        raise InputError(f"{card_path} is damaged: {error}") from None
+    weights = [folder / name for name in ("backbone.safetensors", "checkpoint.pt") if (folder / name).is_file()]
+    if not weights:
+        raise InputError(f"the run in {folder} has saved no weights yet; repeat its command to go on with it")
+    backbone, note = load_checkpoint(weights[0], build(card["arch"]) if "arch" in card else None)
+    if "mean" in card:
+        backbone.normalise_with(card["mean"], card["std"])
+    unfinished = not card.get("finished", False) or weights[0].name == "checkpoint.pt"
+    backbone.note = "; ".join(filter(None, ["unfinished run" if unfinished else "", note]))
+    return backbone
+
+
+def _random(rest: str) -> Backbone:
+    """random:ARCH[:SEED]; the process's own random numbers stay as they were."""
+    name, _, seed = rest.partition(":")
+    Arch.parse(name)
+    if seed and not seed.isdecimal():
+        raise InputError(f"random:{rest}: the seed must be a whole number, got {seed!r}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(seed or 0))
+        return build(name)
+
+
+_SCHEMES = {"random": _random}
