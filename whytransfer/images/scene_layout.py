@@ -1,0 +1,241 @@
+"""What is in a scene: the shapes, the latent factors and their ranges, and the layout that a draw of them gives.
+
+Every number is a function of (seed, index) through chance.uniform, so factors, labels and keypoints need no rendering.
+The first ten factors are those of Causal3DIdent [von Kügelgen et al. 2021, "Self-supervised learning with data
+augmentations provably isolates content from style"]. Hues are on an arc of 0.7 turns (red to violet) and angles within
+60 degrees, so that no factor wraps around and a linear R2 means something.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whytransfer.chance import uniform
+from whytransfer.images import scene_render as r
+from whytransfer.images.scene_render import BOX, ELLIPSOID, FRUSTUM, PRISM, TORUS, Layout
+
+Array = NDArray[np.float64]
+X, Y, Z = range(3)
+OBJECTS = 4  # the main one and one to three smaller ones
+STREAM = 0x5CE7E  # the epoch word of chance.uniform: no augmentation with the same seed draws the same numbers
+HUE_ARC = 0.7
+
+# Each shape: parts (primitive, axis, offset, sizes) within the unit sphere, upright, its front towards the camera (-z);
+# keypoints on its surface: spot, top, bottom, left, right; the spot's radius; the radius of its soft shadow.
+_Part = tuple[int, int, tuple[float, float, float], tuple[float, float, float]]
+_Points = tuple[tuple[float, float, float], ...]
+SHAPES: dict[str, tuple[list[_Part], _Points, float, float]] = {
+    "ellipsoid": (
+        [(ELLIPSOID, X, (0, 0, 0), (1.0, 0.62, 0.62))],
+        ((0.45, 0.0, -0.554), (0, 0.62, 0), (0, -0.62, 0), (-1.0, 0, 0), (1.0, 0, 0)),
+        0.2,
+        0.72,
+    ),
+    "box": (
+        [(BOX, X, (0, 0, 0), (0.76, 0.52, 0.39))],
+        ((0.4, 0.2, -0.39), (0, 0.52, 0), (0, -0.52, 0), (-0.76, 0, 0), (0.76, 0, 0)),
+        0.2,
+        0.75,
+    ),
+    "cylinder": (
+        [(FRUSTUM, Y, (0, 0, 0), (0.5, 0.5, 0.82))],
+        ((0, 0.4, -0.5), (0, 0.82, 0), (0, -0.82, 0), (-0.5, 0, 0), (0.5, 0, 0)),
+        0.2,
+        0.65,
+    ),
+    "cone": (
+        [(FRUSTUM, Y, (0, -0.12, 0), (0.68, 0.0, 0.8))],
+        ((0, -0.32, -0.51), (0, 0.68, 0), (0, -0.92, 0), (-0.68, -0.92, 0), (0.68, -0.92, 0)),
+        0.19,
+        0.6,
+    ),
+    "torus": (
+        [(TORUS, Z, (0, 0, 0), (0.7, 0.28, 0.0))],
+        ((0.0, 0.7, -0.28), (0, 0.98, 0), (0, -0.98, 0), (-0.98, 0, 0), (0.98, 0, 0)),
+        0.19,
+        0.75,
+    ),
+    "prism": (
+        [(PRISM, Z, (0, 0, 0), (0.9, 0.42, 0.0))],
+        ((0.0, 0.35, -0.42), (0, 0.9, 0), (0, -0.45, 0), (-0.779, -0.45, 0), (0.779, -0.45, 0)),
+        0.18,
+        0.65,
+    ),
+    "cross": (
+        [(BOX, X, (0, 0, 0), (0.24, 0.92, 0.24)), (BOX, X, (0, 0.22, 0), (0.78, 0.24, 0.24))],
+        ((0.0, 0.22, -0.24), (0, 0.92, 0), (0, -0.92, 0), (-0.78, 0.22, 0), (0.78, 0.22, 0)),
+        0.17,
+        0.62,
+    ),
+    "corner": (
+        [(BOX, X, (-0.36, 0, 0), (0.24, 0.82, 0.28)), (BOX, X, (0.24, -0.58, 0), (0.5, 0.24, 0.28))],
+        ((-0.36, 0.45, -0.28), (-0.36, 0.82, 0), (0, -0.82, 0), (-0.6, 0, 0), (0.74, -0.58, 0)),
+        0.17,
+        0.62,
+    ),
+    "mug": (
+        [(FRUSTUM, Y, (-0.2, 0, 0), (0.5, 0.56, 0.62)), (TORUS, Z, (0.42, 0.02, 0), (0.34, 0.1, 0.0))],
+        ((-0.2, -0.1, -0.525), (-0.2, 0.62, 0), (-0.2, -0.62, 0), (-0.73, 0, 0), (0.86, 0.02, 0)),
+        0.2,
+        0.68,
+    ),
+    "dumbbell": (
+        [
+            (ELLIPSOID, X, (-0.56, 0, 0), (0.43, 0.43, 0.43)),
+            (ELLIPSOID, X, (0.68, 0, 0), (0.3, 0.3, 0.3)),
+            (FRUSTUM, X, (0.1, 0, 0), (0.15, 0.15, 0.5)),
+        ],
+        ((-0.56, 0.0, -0.43), (-0.56, 0.43, 0), (-0.56, -0.43, 0), (-0.99, 0, 0), (0.98, 0, 0)),
+        0.18,
+        0.6,
+    ),
+}
+CLASSES = tuple(SHAPES)
+KEYPOINTS = np.array([points for _, points, _, _ in SHAPES.values()], dtype=np.float64)  # (C, 5, 3)
+
+# name: (low, high); positions in units of the main object's radius, angles in degrees, hues in turns
+RANGES: dict[str, tuple[float, float]] = {
+    "object_x": (-0.8, 0.8),
+    "object_y": (1.1, 2.1),  # above the floor
+    "object_z": (5.0, 7.0),  # depth in front of the camera
+    "rotation_1": (-60.0, 60.0),  # azimuth: about the object's own upright axis, first
+    "rotation_2": (-35.0, 35.0),  # elevation: about the horizontal axis, second
+    "rotation_3": (-45.0, 45.0),  # roll: about the axis of view, last
+    "light_angle": (-65.0, 65.0),  # azimuth of the light: from the left to from the right
+    "object_hue": (0.0, HUE_ARC),
+    "light_hue": (0.0, HUE_ARC),
+    "background_hue": (0.0, HUE_ARC),
+    "light_height": (25.0, 60.0),
+    "background_lightness": (0.3, 0.9),
+}
+FACTORS = tuple(RANGES)
+
+
+def classes_of(seed: int, index: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(B,) the main object's class, uniform over the shapes."""
+    return (uniform(seed, STREAM, index, 0, 0, 1)[:, 0] * len(CLASSES)).astype(np.int64)
+
+
+def factors_of(seed: int, index: NDArray[np.int64]) -> Array:
+    """(B, F) the latent factors in the order of FACTORS, independent and uniform in their ranges."""
+    low, high = np.array(list(RANGES.values())).T
+    return low + (high - low) * uniform(seed, STREAM, index, 0, 1, len(FACTORS))
+
+
+def rotations(degrees: Array) -> Array:
+    """(..., 3) azimuth, elevation, roll -> (..., 3, 3) object to world: roll @ elevation @ azimuth."""
+    (sa, se, sr), (ca, ce, cr) = (np.moveaxis(f(np.radians(degrees)), -1, 0) for f in (np.sin, np.cos))
+    o, i = np.zeros_like(sa), np.ones_like(sa)
+
+    def matrix(*entries: Array) -> Array:
+        return np.stack(entries, axis=-1).reshape(*sa.shape, 3, 3)
+
+    azimuth = matrix(ca, o, sa, o, i, o, -sa, o, ca)
+    elevation = matrix(i, o, o, o, ce, -se, o, se, ce)
+    roll = matrix(cr, -sr, o, sr, cr, o, o, o, i)
+    return roll @ elevation @ azimuth
+
+
+def project(points: Array, side_px: float = 1.0) -> Array:
+    """(..., 3) world points -> (..., 2) image x, y in pixels; pixel centres are at half-integers."""
+    x, y, z = np.moveaxis(points, -1, 0)
+    return side_px * np.stack([0.5 + r.FOCAL * x / z, r.HORIZON + r.FOCAL * (r.CAMERA_HEIGHT - y) / z], axis=-1)
+
+
+def rgb_of(hue: Array, saturation: Array | float, value: Array | float) -> Array:
+    """Hue in turns, saturation and value in [0, 1] -> (..., 3) linear RGB (squared, as the renderer's gamma is two)."""
+    ramp = np.clip(np.abs((np.asarray(hue)[..., None] * 6 + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
+    return (np.asarray(value)[..., None] * (1 - np.asarray(saturation)[..., None] * (1 - ramp))) ** 2
+
+
+def layout(seed: int, index: NDArray[np.int64]) -> Layout:
+    """The scenes of some indices, ready for the renderer."""
+    factors = dict(zip(FACTORS, factors_of(seed, index).T, strict=True))
+    draws = np.stack([uniform(seed, STREAM, index, 0, 2 + k, 16) for k in range(OBJECTS)], axis=1)  # (B, K, 16)
+    room = uniform(seed, STREAM, index, 0, 2 + OBJECTS, 8)
+    shape = (draws[..., 0] * len(CLASSES)).astype(np.int64)
+    shape[:, 0] = classes_of(seed, index)
+    shape[:, 1:][np.arange(1, OBJECTS) > 1 + (room[:, :1] * (OBJECTS - 1)).astype(int)] = -1
+    position, scale = _places(factors, draws)
+    angles = np.array([120.0, 70.0, 90.0]) * (draws[..., 1:4] - 0.5)
+    angles[:, 0] = np.stack([factors[f"rotation_{i}"] for i in (1, 2, 3)], axis=-1)
+    hue = draws[..., 4] * HUE_ARC
+    hue[:, 0] = factors["object_hue"]
+    pattern = np.concatenate([1.3 + 0.9 * draws[..., 7:8], draws[..., 8:11]], axis=-1)
+    style, paper, walls = _background(factors, room)
+    parts, marks = _tables()
+    return Layout(
+        shape, position, scale, rotations(angles), _tones(hue, draws[..., 5:7], draws[..., 12]),
+        (draws[..., 11] * 5).astype(np.int64), pattern, _extent(position, scale), _light(factors), walls, style, paper,
+        parts, marks,
+    )  # fmt: skip
+
+
+def _places(factors: dict[str, Array], draws: Array) -> tuple[Array, Array]:
+    """Positions (B, K, 3) and radii (B, K): the main object where the factors say, the others around the image's middle.
+
+    The others stand wholly in front of or behind the main one's sphere, so that objects may hide but never cut each other.
+    """
+    main = np.stack([factors[f"object_{axis}"] for axis in "xyz"], axis=-1)
+    turn = draws[:, :1, 13] + (np.arange(OBJECTS - 1) + 0.5 * (draws[:, 1:, 13] - 0.5)) / (OBJECTS - 1)
+    away = 0.33 + 0.07 * draws[:, 1:, 14]
+    u, v = 0.5 + away * np.cos(r.TAU * turn), 0.5 + away * np.sin(r.TAU * turn)
+    apparent = 0.075 + 0.045 * draws[:, 1:, 15]  # radius in image widths
+    gap = 1.05 + 0.6 * draws[:, 1:, 12]
+    behind, front = ((main[:, None, 2] + s * gap) / (1 - s * apparent / r.FOCAL) for s in (1, -1))
+    drop = (v - r.HORIZON) / r.FOCAL
+    fits = r.CAMERA_HEIGHT - behind * drop > behind * apparent / r.FOCAL  # above the floor
+    z = np.where(fits & (draws[:, 1:, 14] * 7 % 1 < 0.7), behind, front)
+    radius = z * apparent / r.FOCAL
+    y = np.maximum(r.CAMERA_HEIGHT - z * drop, radius)
+    others = np.stack([z * (u - 0.5) / r.FOCAL, y, z], axis=-1)
+    return np.concatenate([main[:, None], others], axis=1), np.concatenate([np.ones((len(main), 1)), radius], axis=1)
+
+
+def _tones(hue: Array, draws: Array, choice: Array) -> Array:
+    """(B, K, 2, 3) base tone, and a darker or paler tone of the same hue for the texture."""
+    saturation, value = 0.72 + 0.28 * draws[..., 0], 0.8 + 0.2 * draws[..., 1]
+    dark, pale = rgb_of(hue, saturation, 0.42 * value), rgb_of(hue, 0.35 * saturation, np.ones_like(value))
+    return np.stack([rgb_of(hue, saturation, value), np.where(choice[..., None] < 0.5, dark, pale)], axis=-2)
+
+
+def _extent(position: Array, scale: Array) -> Array:
+    """(B, K, 4) u0, u1, v0, v1: the tangents to each bounding sphere, in image widths."""
+    z = position[..., 2]
+
+    def tangents(side: Array) -> list[Array]:
+        root = scale * np.sqrt(side**2 + z**2 - scale**2)
+        return [(side * z + sign * root) / (z**2 - scale**2) for sign in (-1, 1)]
+
+    across, down = tangents(position[..., 0]), tangents(r.CAMERA_HEIGHT - position[..., 1])
+    return np.stack([0.5 + r.FOCAL * a for a in across] + [r.HORIZON + r.FOCAL * d for d in down], axis=-1)
+
+
+def _light(factors: dict[str, Array]) -> Array:
+    """(B, 2, 3) direction towards the light (in front of the objects), and its tint of unit luminance."""
+    turn, height = np.radians(factors["light_angle"]), np.radians(factors["light_height"])
+    direction = np.stack([np.sin(turn) * np.cos(height), np.sin(height), -np.cos(turn) * np.cos(height)], axis=-1)
+    tint = rgb_of(factors["light_hue"], 0.42, 1.0)
+    return np.stack([direction, tint / (tint @ np.array([0.3, 0.55, 0.15]))[:, None]], axis=1)
+
+
+def _background(factors: dict[str, Array], draws: Array) -> tuple[NDArray[np.int64], Array, Array]:
+    """Style (B,), pattern (B, 4) and the colours of wall, pattern and floor (B, 3, 3), all of one hue."""
+    style, hue, value = (draws[:, 1] * 5).astype(np.int64), factors["background_hue"], factors["background_lightness"]
+    slant = r.TAU * draws[:, 4]
+    paper = np.stack([0.6 + 1.0 * draws[:, 2], draws[:, 3], np.cos(slant), np.sin(slant)], axis=-1)
+    saturation = 0.4 + 0.25 * draws[:, 5]
+    other = np.where(draws[:, 6] < 0.5, 0.68 * value, np.minimum(1.3 * value, 1.0))
+    floor = value * (0.7 + 0.25 * draws[:, 7])
+    return style, paper, np.stack([rgb_of(hue, saturation, tone) for tone in (value, other, floor)], axis=1)
+
+
+def _tables() -> tuple[Array, Array]:
+    """The shapes as the renderer reads them: parts (C, P, 8) and marks (C, 5)."""
+    parts = np.full((len(SHAPES), max(len(s[0]) for s in SHAPES.values()), 8), -1.0)
+    for c, (pieces, _, _, _) in enumerate(SHAPES.values()):
+        for p, (kind, axis, offset, sizes) in enumerate(pieces):
+            parts[c, p] = kind, axis, *offset, *sizes
+    marks = np.array([(*points[0], spot, shadow) for _, points, spot, shadow in SHAPES.values()], dtype=np.float64)
+    return parts, marks
