@@ -1,0 +1,147 @@
+"""Pixels in, views out: draws the parameters and runs them, one image per call, on all cores.
+
+CPU: everything in the compiled kernels of `fused`. Another device: the kernels cut and resize the bytes, the device changes the colours of the
+whole batch; colours that come before the resize stay on the CPU, where each picture keeps its own size.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from whytransfer.errors import InputError
+from whytransfer.records import Views
+from whytransfer.views import fused, geometry, photometry
+from whytransfer.views.operations import CenterCrop, Resize, draw
+from whytransfer.views.parameters import STEP, Draw
+from whytransfer.views.recipes import Recipe
+
+Pixels = Sequence[NDArray[np.uint8]]
+
+
+class Viewer:
+    """Views of a recipe as a pure function of (seed, epoch, image index, view): not of the batch, the order or the threads."""
+
+    def __init__(self, recipe: Recipe, size_px: int, seed: int, threads: int | None = None, device: torch.device | str = "cpu") -> None:
+        """`size_px` is the side of the views; `threads` None takes every core that this process may use."""
+        if size_px < 1:
+            raise InputError(f"views of {size_px} px: the side must be at least 1 pixel")
+        self.recipe, self.size_px, self.seed = recipe, size_px, seed
+        self.device = torch.device(device)
+        self.threads = _cores() if threads is None else threads
+
+    def parameters(self, pixels: Pixels, index: NDArray[np.integer], epoch: int, view: int) -> Draw:
+        """What is drawn for view number `view` of these images: replays it without making it."""
+        sizes = np.array([p.shape[:2] for p in pixels], dtype=np.int64).reshape(-1, 2)
+        return draw(self.recipe.views[view], sizes, self.size_px, self.seed, epoch, np.asarray(index), view)
+
+    def __call__(
+        self,
+        pixels: Pixels,
+        index: NDArray[np.integer],
+        labels: NDArray[np.integer] | Sequence[int],
+        epoch: int,
+        regions: Sequence[Tensor] | None = None,
+    ) -> Views:
+        """B pictures (H, W, 3) uint8 of any sizes -> Views; regions, one label map (H, W) or stack (R, H, W) per picture, follow."""
+        pixels = checked(pixels)
+        if regions is not None:
+            _check_regions(pixels, regions)
+        images, followed = [], []
+        for view in range(len(self.recipe.views)):
+            drawn = self.parameters(pixels, index, epoch, view)
+            images.append(render(pixels, drawn, self.size_px, self.threads, self.device))
+            if regions is not None:
+                followed.append(_stack([geometry.nearest(r, w, self.size_px) for r, w in zip(regions, drawn.windows, strict=True)]))
+        index_tensor, label_tensor = (torch.from_numpy(np.array(numbers, dtype=np.int64)) for numbers in (index, labels))
+        return Views(tuple(images), index_tensor, label_tensor, tuple(followed)).to(self.device)
+
+
+def render(pixels: Pixels, drawn: Draw, size_px: int, threads: int = 1, device: torch.device | str = "cpu") -> Tensor:
+    """Pictures and their parameters -> (B, 3, S, S) float32 in [0, 1] on `device`; pictures must be `checked`."""
+    device = torch.device(device)
+    on_cpu = device.type == "cpu"
+    views = torch.empty((len(pixels), 3, size_px, size_px), pin_memory=device.type == "cuda")
+    out = views.numpy()
+    after = drawn.after if on_cpu else np.zeros((len(pixels), 0), STEP)
+    cubic = drawn.resampling == "bicubic"
+
+    def work(part: range) -> None:
+        for i in part:
+            fused.render(pixels[i], drawn.windows, drawn.before, after, i, cubic, out)
+
+    if threads <= 1 or len(pixels) < 2:
+        work(range(len(pixels)))
+    else:
+        parts = [range(k, min(k + 8, len(pixels))) for k in range(0, len(pixels), 8)]
+        list(_pool(threads).map(work, parts))
+    return views if on_cpu else photometry.apply_steps(views.to(device, non_blocking=True), drawn.after)
+
+
+def eval_views(pixels: Pixels, size_px: int, resize_px: int | None = None, threads: int | None = None) -> Tensor:
+    """The usual test geometry: shorter side to `resize_px` (default: the view's side), then the centre; (B, 3, S, S) in [0, 1]."""
+    resize_px = size_px if resize_px is None else resize_px
+    if resize_px < size_px:
+        raise InputError(f"cannot crop {size_px} px from pictures resized to {resize_px} px: give resize_px >= size_px")
+    pixels = checked(pixels)
+    sizes = np.array([p.shape[:2] for p in pixels], dtype=np.int64).reshape(-1, 2)
+    pipeline = (Resize(resize_px / size_px), CenterCrop())
+    drawn = draw(pipeline, sizes, size_px, seed=0, epoch=0, index=np.arange(len(pixels)), view=0)
+    return render(pixels, drawn, size_px, _cores() if threads is None else threads)
+
+
+def checked(pixels: Pixels) -> list[NDArray[np.uint8]]:
+    """The pictures as read-only contiguous arrays, one type for the compiled kernels; refuses what is no picture."""
+    seen = []
+    for position, picture in enumerate(pixels):
+        if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or picture.size == 0:
+            raise InputError(
+                f"picture {position} of the batch is {picture.shape} {picture.dtype}; views need (height, width, 3) uint8 RGB, not empty"
+            )
+        picture = np.ascontiguousarray(picture).view(np.ndarray)
+        if picture.flags.writeable:
+            picture = picture.view()
+            picture.flags.writeable = False
+        seen.append(picture)
+    return seen
+
+
+def _check_regions(pixels: Pixels, regions: Sequence[Tensor]) -> None:
+    if len(regions) != len(pixels):
+        raise InputError(f"{len(regions)} region maps for {len(pixels)} pictures: give one per picture")
+    for position, (picture, region) in enumerate(zip(pixels, regions, strict=True)):
+        if region.shape[-2:] != picture.shape[:2]:
+            raise InputError(
+                f"regions of picture {position} are {tuple(region.shape[-2:])} and the picture is {picture.shape[:2]} (height, width): "
+                "make the regions again at the picture's size"
+            )
+
+
+def _stack(maps: list[Tensor]) -> Tensor:
+    """(B, S, S), or (B, R, S, S) with empty regions up to the largest R."""
+    if maps and maps[0].ndim == 3:
+        most = max(len(m) for m in maps)
+        maps = [torch.cat([m, m.new_zeros((most - len(m), *m.shape[1:]))]) for m in maps]
+    return torch.stack(maps)
+
+
+def _cores() -> int:
+    """Cores that this process may use, which in a container can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
+
+
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """One pool of each size per process (threads do not survive a fork)."""
+    key = (os.getpid(), threads)
+    if key not in _pools:
+        _pools[key] = ThreadPoolExecutor(threads, thread_name_prefix="views")
+    return _pools[key]

@@ -1,0 +1,99 @@
+"""Colours of a whole batch, any device, every image with its own parameters in its own order.
+
+Arithmetic of torchvision v2 on float images, and of TensorFlow and dm_pix where papers used those; `fused` is the fast CPU twin.
+Shape letters: B batch, P steps, H height, W width.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from whytransfer.views.parameters import Op
+
+
+def apply_steps(images: Tensor, steps: NDArray[np.void]) -> Tensor:
+    """images (B, 3, H, W) in [0, 1] after their steps (B, P) STEP; a new tensor."""
+    images = images.clone()
+    for column in range(steps.shape[1]):
+        ops = steps["op"][:, column]
+        for op in np.unique(ops[ops != Op.SKIP]):
+            rows = np.flatnonzero(ops == op)
+            chosen = torch.from_numpy(rows).to(images.device)
+            value = torch.from_numpy(steps["value"][rows, column]).to(images.device)[:, None, None, None]
+            images[chosen] = _apply(Op(op), images[chosen], value, steps["radius_px"][rows, column]).clamp(0, 1)
+    return images
+
+
+def _apply(op: Op, x: Tensor, value: Tensor, radius_px: NDArray[np.int32]) -> Tensor:
+    """One kind of step on images (B, 3, H, W) with values (B, 1, 1, 1), not yet clamped."""
+    if op is Op.BRIGHTNESS:
+        return value * x
+    if op is Op.ADD_BRIGHTNESS:
+        return x + value
+    if op is Op.CONTRAST:
+        return value * x + (1 - value) * luma(x).mean(dim=(2, 3), keepdim=True)
+    if op is Op.CHANNEL_CONTRAST:
+        return value * x + (1 - value) * x.mean(dim=(2, 3), keepdim=True)
+    if op is Op.SATURATION:
+        return value * x + (1 - value) * luma(x)
+    if op is Op.GRAYSCALE:
+        return luma(x).expand_as(x)
+    if op is Op.HSV_SATURATION:
+        return hsv_saturation(x, value)
+    if op is Op.HUE:
+        return shift_hue(x, value)
+    if op is Op.SOLARISE:
+        return torch.where(x >= value, 1 - x, x)
+    return blur(x, value[:, 0, 0, 0], radius_px, mirrored=op is Op.BLUR)
+
+
+def luma(x: Tensor) -> Tensor:
+    """(B, 3, H, W) -> (B, 1, H, W), ITU-R 601."""
+    return 0.2989 * x[:, 0:1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:3]
+
+
+def hsv_saturation(x: Tensor, factor: Tensor) -> Tensor:
+    """S -> min(f S, 1) at fixed H and V: distances to the largest channel grow by f, until the smallest channel is 0."""
+    top = x.amax(dim=1, keepdim=True)
+    chroma = top - x.amin(dim=1, keepdim=True)
+    return top - (top - x) * torch.minimum(factor * chroma, top) / chroma.where(chroma > 0, 1)
+
+
+def shift_hue(x: Tensor, turns: Tensor) -> Tensor:
+    """Turn the HSV circle. Back to RGB without cases: V - C clamp(min(k, 4 - k), 0, 1), k = (n + 6 h) mod 6, n = 5, 3, 1."""
+    red, green, blue = x.unbind(dim=1)
+    top = x.amax(dim=1)
+    chroma = top - x.amin(dim=1)
+    divisor = chroma.where(chroma > 0, 1)
+    sixths = torch.where(top == green, (blue - red) / divisor + 2, (red - green) / divisor + 4)
+    sixths = torch.where(top == red, (green - blue) / divisor, sixths) + 6 * turns[:, 0]
+    k = (sixths[:, None] + torch.tensor([5.0, 3.0, 1.0], device=x.device)[:, None, None]) % 6
+    return top[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp(0, 1)
+
+
+def blur(x: Tensor, sigma_px: Tensor, radius_px: NDArray[np.int32], mirrored: bool) -> Tensor:
+    """Separable Gaussians of 2 radius + 1 taps, one per image; beyond the border the image is mirrored, or zero."""
+    reach = int(radius_px.max())
+    taps = torch.arange(-reach, reach + 1, device=x.device)
+    weights = torch.exp(-0.5 * (taps / sigma_px.clamp(min=1e-6)[:, None]) ** 2)  # (B, T)
+    weights = weights * (taps.abs() <= torch.from_numpy(np.ascontiguousarray(radius_px)).to(x.device)[:, None])
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    for dim in (2, 3):
+        n = x.shape[dim]
+        at = torch.arange(-reach, n + reach, device=x.device)
+        padded = x.index_select(dim, _mirror(at, n))
+        if not mirrored:
+            shape = [-1 if d == dim else 1 for d in range(4)]
+            padded = padded * ((at >= 0) & (at < n)).view(shape)
+        x = sum(weights[:, t, None, None, None] * padded.narrow(dim, t, n) for t in range(2 * reach + 1))  # type: ignore[assignment]
+    return x
+
+
+def _mirror(at: Tensor, n: int) -> Tensor:
+    """Indices 0 ... n-1 that stand for any integers: ... 2 1 0 1 2 ..., again and again if need be."""
+    period = max(2 * n - 2, 1)
+    at = at.abs() % period
+    return torch.minimum(at, period - at) if n > 1 else torch.zeros_like(at)
