@@ -1,0 +1,63 @@
+"""Views -> loss: one method per file, each telling its own steps in the order of its paper."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from whytransfer.errors import unknown_name
+from whytransfer.methods.moco import MoCoV1, MoCoV2
+from whytransfer.methods.moco_small import MoCoV2Small
+from whytransfer.methods.supervised import Supervised
+from whytransfer.nn.schedules import Training
+from whytransfer.records import Views
+
+
+class Method(Protocol):
+    """What the pretraining loop knows of a method; every one is an nn.Module around a backbone that it was handed."""
+
+    recipe: str  # the views that belong to the name, unless another recipe is asked for
+    defaults: Training  # the paper's optimiser and schedule (nn.Module has a `training` of its own)
+    views: int  # how many views of an image the loss reads
+    needs_labels: bool
+    backbone: Any  # what is kept after pretraining: images -> Features, with .width
+
+    def check_batch(self, batch: int) -> None:
+        """InputError if batches of this size (images per optimiser step on this process) cannot be trained on."""
+
+    def loss(self, views: Views) -> dict[str, Tensor]:
+        """ "loss", scalars to log, and (B, ...) tensors for after_step; changes nothing but batch-norm statistics."""
+
+    def after_step(self, out: dict[str, Tensor], progress: float) -> None:
+        """Once after each optimiser step (out: of all its micro-batches, concatenated; progress: share of the run)."""
+
+
+METHODS: dict[str, type] = {
+    "moco-v1": MoCoV1,
+    "moco-v2": MoCoV2,
+    "moco-v2-small": MoCoV2Small,
+    "supervised": Supervised,
+}
+
+
+def build(name: str, backbone: Any, *, classes: int | None, images: int, seed: int = 0, **options: Any) -> Any:
+    """The method called `name` around a backbone; InputError for a name or an option that does not exist.
+
+    classes: how many the labels have (None: unlabelled); images: how many there are to train on.
+    """
+    if name not in METHODS:
+        raise unknown_name("method", name, METHODS)
+    known = options_of(name)
+    for option in options:
+        if option not in known:
+            raise unknown_name(f"option of {name}", option, known)
+    return METHODS[name](backbone, classes=classes, images=images, seed=seed, **options)
+
+
+def options_of(name: str) -> dict[str, Any]:
+    """The options of a method and their defaults, which are the paper's."""
+    given = {"self", "backbone", "classes", "images", "seed"}
+    parameters = inspect.signature(METHODS[name]).parameters
+    return {key: p.default for key, p in parameters.items() if key not in given}

@@ -1,0 +1,50 @@
+"""Plain supervision: cross-entropy on class labels, the baseline every other method is read against.
+
+The schedule is the cosine one of [Zhao 2021, §2.1], who trained supervised and contrastive models alike: 200 epochs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from whytransfer.errors import InputError
+from whytransfer.nn import heads
+from whytransfer.nn.losses import full_precision
+from whytransfer.nn.schedules import Training
+from whytransfer.records import Views
+
+
+class Supervised(nn.Module):
+    """Backbone, one linear layer, softmax cross-entropy over `classes`; reads the first view only."""
+
+    recipe = "supervised"
+    defaults = Training("sgd", lr_per_256=0.1, weight_decay=1e-4, schedule="cosine", epochs=200, batch=256)
+    views = 1
+    needs_labels = True
+
+    def __init__(self, backbone: Any, *, classes: int | None, images: int, seed: int = 0) -> None:
+        super().__init__()
+        if classes is None or classes < 2:
+            found = "no labels" if classes is None else f"{classes} class"
+            raise InputError(
+                f"supervised pretraining needs labelled images of at least 2 classes, found {found}: "
+                "put the images into one folder per class, or choose a method without labels such as moco-v2"
+            )
+        self.backbone = backbone
+        self.classifier = heads.linear(backbone.width, classes, seed)
+
+    def check_batch(self, batch: int) -> None:
+        """InputError for a batch of one: its batch norm has nothing to average over."""
+        if batch < 2:
+            raise InputError(f"supervised pretraining needs a batch of at least 2 images, got {batch}")
+
+    def loss(self, views: Views) -> dict[str, Tensor]:
+        logits = full_precision(self.classifier(self.backbone(views.images[0]).vector))  # (B, classes)
+        accuracy = (logits.detach().argmax(dim=1) == views.labels).float().mean()
+        return {"loss": F.cross_entropy(logits, views.labels), "accuracy": accuracy}
+
+    def after_step(self, out: dict[str, Tensor], progress: float) -> None:
+        """Nothing moves besides the weights."""

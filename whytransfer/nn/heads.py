@@ -1,0 +1,40 @@
+"""Projectors: what sits between a backbone and a contrastive loss, and is thrown away afterwards.
+
+A head is drawn from its own seed, so that it does not depend on what was drawn before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Layers made inside draw their initial weights from `seed`; the global generator is put back afterwards."""
+    before = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(before)
+
+
+def linear(width: int, dim: int, seed: int = 0) -> nn.Module:
+    """One layer, (B, width) -> (B, dim): the projector of MoCo v1, and a classifier  [He 2020, §3.3]."""
+    with seeded(seed):
+        return nn.Linear(width, dim)
+
+
+def mlp(width: int, hidden: int, dim: int, norm: Callable[[int], nn.Module] | None = None, seed: int = 0) -> nn.Module:
+    """Linear, (norm,) ReLU, linear: (B, width) -> (B, hidden) -> (B, dim).
+
+    Without norm and with hidden = width it is the projector of MoCo v2 [Chen 2020, "Improved baselines", §3];
+    with norm=nn.BatchNorm1d the usual choice for small batches and few epochs.
+    """
+    with seeded(seed):
+        first, last = nn.Linear(width, hidden, bias=norm is None), nn.Linear(hidden, dim)
+    return nn.Sequential(first, *([norm(hidden)] if norm else []), nn.ReLU(inplace=True), last)
