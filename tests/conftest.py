@@ -1,0 +1,48 @@
+"""What all tests share: two threads, a cache folder of their own, a few photos, and real data where it is at hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory):
+    """Pixel caches of tests never meet those of the user."""
+    before = os.environ.get("WHYTRANSFER_CACHE")
+    os.environ["WHYTRANSFER_CACHE"] = str(tmp_path_factory.mktemp("whytransfer-cache"))
+    yield
+    if before is None:
+        del os.environ["WHYTRANSFER_CACHE"]
+    else:
+        os.environ["WHYTRANSFER_CACHE"] = before
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of small real data sets (WHYTRANSFER_DATA, or shared/data beside the repository); skips without it."""
+    folder = Path(os.environ.get("WHYTRANSFER_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}: set WHYTRANSFER_DATA to a folder that holds them")
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of three classes with four generated pictures each, JPEG and PNG, of unequal sizes."""
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(("cat", "dog", "fox")):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(4):
+            height, width = 24 + 4 * i, 32 + 4 * label
+            coarse = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+            picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+            picture.save(tmp_path / "photos" / name / f"{i}.{'png' if i % 2 else 'jpg'}")
+    return tmp_path / "photos"

@@ -1,0 +1,61 @@
+"""Stage 1, disk or generator -> Sample: one source per file, no augmentation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from whytransfer.errors import InputError, unknown_name
+from whytransfer.images.archive import Archive
+from whytransfer.images.folder import Folder
+from whytransfer.images.index import missing_path
+from whytransfer.images.subsets import holdout, match_classes, require_labels, subset
+from whytransfer.records import ImageSet
+
+__all__ = ["Archive", "Folder", "holdout", "match_classes", "open_images", "require_labels", "subset"]
+KINDS = ("cifar10", "cifar100", "stl10", "caltech101", "flowers102", "hf", "scenes")
+
+
+def open_images(spec: str) -> ImageSet:
+    """The image set that a string names.
+
+    A path is a folder of pictures, a zip of one, or a folder inside a zip (photos.zip/train). Other sources are
+    "cifar10:ROOT[:train|test]", "cifar100:...", "stl10:ROOT[:train|test|unlabeled]", "caltech101:ROOT",
+    "flowers102:ROOT[:train|val|test]", "hf:PATH[:SPLIT]" and the generated "scenes:COUNT[:SEED[:SIZE]]".
+    Raises InputError that says what was found instead.
+    """
+    kind, _, rest = spec.partition(":")
+    path = Path(spec).expanduser()
+    if kind in KINDS and rest and not path.exists():
+        return _open_named(kind, rest)
+    if path.is_dir():
+        return Folder(path)
+    for outer in (path, *path.parents):
+        if outer.is_file():
+            return Archive(outer, "" if outer == path else path.relative_to(outer).as_posix())
+    if rest and kind.isidentifier():
+        raise unknown_name("image source", kind, KINDS)
+    raise missing_path(path)
+
+
+def _open_named(kind: str, rest: str) -> ImageSet:
+    if kind == "scenes":
+        return _scenes(rest)
+    if kind == "hf":
+        from whytransfer.images.huggingface import open_hf
+
+        return open_hf(rest)
+    from whytransfer.images.torchvision_sets import open_torchvision
+
+    return open_torchvision(kind, rest)
+
+
+def _scenes(rest: str) -> ImageSet:
+    from whytransfer.images.scenes import Scenes
+
+    try:
+        numbers = [int(part) for part in rest.split(":")]
+    except ValueError:
+        numbers = []
+    if not 1 <= len(numbers) <= 3:
+        raise InputError(f"scenes:{rest} is not scenes:COUNT[:SEED[:SIZE]] in whole numbers, for example scenes:4000:0:64")
+    return Scenes(*numbers)

@@ -1,0 +1,155 @@
+"""Decode every image once, on all processors, and lay the pixels in a row: the making of a cache entry."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from whytransfer.errors import InputError, RunError
+from whytransfer.images.content import Encoded, combine, digest, threads
+from whytransfer.images.decode import VERSION, Unreadable, decode, shrink, shrunk_size
+from whytransfer.images.store import Entry
+from whytransfer.records import ImageSet
+
+Progress = Callable[[int, int], None]  # (images done, images in all)
+_CHUNK = 4  # images per task of a thread
+_REPORT_EVERY = 32
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What of an image is kept: its shorter side at most max_side_px, all images together at most max_bytes."""
+
+    max_side_px: int | None
+    max_bytes: int
+    skip_unreadable: bool = False
+
+    def __str__(self) -> str:
+        return f"decoder {VERSION}, shorter side {self.max_side_px}"
+
+
+def pixels_of(images: ImageSet, i: int, max_side_px: int | None) -> NDArray[np.uint8]:
+    """The pixels (H, W, 3) of image i, decoded now: the same array that the cache would hold."""
+    if isinstance(images, Encoded):
+        return decode(images.encoded(i), images.names[i], max_side_px)
+    whole = images[i].image.permute(1, 2, 0).contiguous().numpy()
+    height, width = whole.shape[:2]
+    size = shrunk_size((width, height), max_side_px)
+    return whole if size == (width, height) else np.asarray(shrink(Image.fromarray(whole), size))
+
+
+def build(images: ImageSet, folder: Path, policy: Policy, fingerprint: str | None, sizes: str, progress: Progress | None) -> Entry:
+    """Write pixels.bin, offsets.npy (N,) and sides.npy (N, 2) into `folder`, and say what they hold.
+
+    Every image is decoded, also those beyond max_bytes, so that a damaged one is known before any training starts.
+    Raises InputError naming an unreadable image unless the policy skips them, RunError when the disk is full.
+    """
+    writer = _Writer(folder / "pixels.bin", policy.max_bytes, len(images))
+    digests: list[bytes] = []
+    dropped: list[tuple[int, str, str]] = []
+    try:
+        with open(folder / "pixels.bin", "wb") as file:
+            for i, (part, pixels) in enumerate(_decoded(images, policy.max_side_px)):
+                digests.append(part)
+                if isinstance(pixels, Unreadable):
+                    _refuse(pixels, policy, len(images))
+                    dropped.append((i, pixels.name, pixels.reason))
+                else:
+                    writer.add(file, pixels)
+                if progress and ((i + 1) % _REPORT_EVERY == 0 or i + 1 == len(images)):
+                    progress(i + 1, len(images))
+            file.flush()
+            os.fsync(file.fileno())
+        writer.save(folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise writer.disk_full(folder) from None
+    if not writer.sides:
+        raise InputError(f"none of the {len(images):,} images of {images.name} can be read; the first: {dropped[0][1]}: {dropped[0][2]}")
+    fingerprint = fingerprint or combine(images, digests)  # type: ignore[arg-type]  # no fingerprint: it is Encoded
+    return Entry(fingerprint, sizes, str(policy), len(writer.sides), writer.cached, writer.bytes, tuple(dropped))
+
+
+class _Writer:
+    """Pixels appended to one file until the bound; offset and sides of every image, cached or not."""
+
+    def __init__(self, path: Path, max_bytes: int, count: int) -> None:
+        self.path, self.max_bytes, self.count = path, max_bytes, count
+        self.sides: list[tuple[int, int]] = []
+        self.bytes = self.cached = 0
+        self._full = False
+
+    def add(self, file: BinaryIO, pixels: NDArray[np.uint8]) -> None:
+        self._full = self._full or self.bytes + pixels.nbytes > self.max_bytes
+        self.sides.append(pixels.shape[:2])
+        if not self._full:
+            file.write(pixels.data)
+            self.bytes += pixels.nbytes
+            self.cached += 1
+
+    def save(self, folder: Path) -> None:
+        sides = np.array(self.sides, dtype=np.int32).reshape(-1, 2)
+        ends = np.cumsum(sides.astype(np.int64).prod(axis=1) * 3)
+        np.save(folder / "sides.npy", sides)
+        np.save(folder / "offsets.npy", np.concatenate([np.zeros(1, np.int64), ends])[: len(sides)])
+
+    def disk_full(self, folder: Path) -> RunError:
+        """The error that says how much was needed, how much there is, and what to do."""
+        done = max(len(self.sides), 1)
+        needed = min(self.bytes // done * self.count, self.max_bytes)
+        free = shutil.disk_usage(folder).free + self.bytes
+        return RunError(
+            f"disk full while caching pixels in {folder.parent.parent}: about {needed / 1e9:.2f} GB are needed for {self.count:,} images, "
+            f"{free / 1e9:.2f} GB are free. Free some, set WHYTRANSFER_CACHE to a larger disk, or bound the cache with --cache-gb "
+            f"(max_bytes=): images beyond it are decoded at each use. Nothing was kept."
+        )
+
+
+def _refuse(unreadable: Unreadable, policy: Policy, count: int) -> None:
+    if not policy.skip_unreadable:
+        raise InputError(
+            f"{unreadable} (one of {count:,} images). Repair or delete the file, or leave out what cannot be read with --skip-unreadable (skip_unreadable=True)."
+        ) from None
+
+
+def _decoded(images: ImageSet, max_side_px: int | None) -> Iterator[tuple[bytes, NDArray[np.uint8] | Unreadable]]:
+    """(digest, pixels) of every image in order, a few tasks ahead; what is left is called off when the consumer stops."""
+    waiting: deque[Future] = deque()
+    pool = ThreadPoolExecutor(threads())
+    try:
+        for begin in range(0, len(images), _CHUNK):
+            waiting.append(pool.submit(_decode_some, images, range(begin, min(begin + _CHUNK, len(images))), max_side_px))
+            if len(waiting) > 2 * threads():
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _decode_some(images: ImageSet, positions: range, max_side_px: int | None) -> list[tuple[bytes, NDArray[np.uint8] | Unreadable]]:
+    return [_decode_one(images, i, max_side_px) for i in positions]
+
+
+def _decode_one(images: ImageSet, i: int, max_side_px: int | None) -> tuple[bytes, NDArray[np.uint8] | Unreadable]:
+    part = b""
+    try:
+        if not isinstance(images, Encoded):
+            return part, pixels_of(images, i, max_side_px)
+        content = images.encoded(i)
+        part = digest(content)
+        return part, decode(content, images.names[i], max_side_px)
+    except Unreadable as error:
+        return part, error

@@ -1,0 +1,75 @@
+"""What a set of image files contains: a fingerprint of the content, and a stamp that tells cheaply whether it may have changed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from whytransfer.images.index import Names
+from whytransfer.records import ImageSet
+
+DIGEST_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What is known of the files without reading them, as git's index does it."""
+
+    files: str  # digest of place, names, sizes and times of change
+    sizes: str  # digest of names and sizes: equal for a copy elsewhere
+    newest_ns: int  # the latest change, nanoseconds since 1970
+
+
+@runtime_checkable
+class Encoded(ImageSet, Protocol):
+    """An ImageSet whose images are encoded files (or members of an archive)."""
+
+    @property
+    def names(self) -> Sequence[str] | Names: ...
+
+    def encoded(self, i: int) -> bytes: ...
+    def stamp(self) -> Stamp: ...
+
+
+def threads() -> int:
+    """Threads worth having: one per processor that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def digest(content: bytes) -> bytes:
+    """16 bytes that stand for the content (blake2b)."""
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
+
+
+def stamp_of(place: str, files: Iterable[tuple[str, int, int]]) -> Stamp:
+    """The stamp of (name, size in bytes, time of change in ns) triples."""
+    times, sizes, newest = hashlib.blake2b(place.encode(errors="surrogateescape"), digest_size=16), hashlib.blake2b(digest_size=16), 0
+    for name, size, changed_ns in files:
+        line = b"%s\0%d\n" % (os.fsencode(name), size)
+        sizes.update(line)
+        times.update(line + b"%d\n" % changed_ns)
+        newest = max(newest, changed_ns)
+    return Stamp(times.hexdigest(), sizes.hexdigest(), newest)
+
+
+def fingerprint_of(images: Encoded) -> str:
+    """The fingerprint of the files as they are now: every byte is read, by all processors."""
+    with ThreadPoolExecutor(threads()) as pool:
+        digests = pool.map(lambda i: digest(images.encoded(i)), range(len(images)), chunksize=64)
+        return combine(images, digests)
+
+
+def combine(images: Encoded, digests: Iterable[bytes]) -> str:
+    """The fingerprint from the digests of all files, in order; names and labels count, the place does not."""
+    total = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    total.update(repr(images.classes).encode(errors="surrogateescape"))
+    total.update(np.ascontiguousarray(images.labels).tobytes())
+    for name, part in zip(images.names, digests, strict=True):
+        total.update(os.fsencode(name) + b"\0" + part)
+    return total.hexdigest()

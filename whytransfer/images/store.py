@@ -1,0 +1,165 @@
+"""The cache folder on disk: entries that appear whole or not at all, one builder at a time, oldest removed first.
+
+    FOLDER/entries/<key>/      pixels.bin, offsets.npy, sides.npy, entry.json     (published by a rename)
+    FOLDER/building/<key>/     an entry in the making, owned by whoever holds the lock of <key>
+    FOLDER/locks/<key>         empty files, locked with flock: a killed builder lets go of its lock
+    FOLDER/stamps/<stamp>      the fingerprint of the files that had this stamp
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from whytransfer.errors import InputError
+from whytransfer.images.content import Stamp
+
+logger = logging.getLogger(__name__)
+_SETTLED_NS = 2_000_000_000  # files changed less than this ago could change again within the clock's grain (git: "racy")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What entry.json says of one cached image set."""
+
+    fingerprint: str  # of the files
+    sizes: str  # Stamp.sizes of the files, "" where there are none
+    policy: str  # how pixels were made of them
+    count: int  # images readable
+    cached: int  # the first so many are in pixels.bin
+    bytes: int  # length of pixels.bin
+    dropped: tuple[tuple[int, str, str], ...] = ()  # (position, name, reason) of unreadable images
+
+
+class Store:
+    """A cache folder; raises InputError when it cannot be made or written."""
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self.folder, self.max_bytes = folder, max_bytes
+        for part in ("entries", "building", "locks", "stamps"):
+            try:
+                (folder / part).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(
+                    f"cannot make the pixel cache {folder / part} ({error.strerror}): set WHYTRANSFER_CACHE to a folder that can be written."
+                ) from None
+
+    def path(self, key: str) -> Path:
+        """Where the entry of this key is, or would be."""
+        return self.folder / "entries" / key
+
+    def find(self, key: str) -> Entry | None:
+        """The entry of this key if it is there and whole; marks it as used now."""
+        path = self.path(key)
+        try:
+            entry = _read(path)
+            whole = (path / "pixels.bin").stat().st_size == entry.bytes
+        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, TypeError):
+            return None
+        if not whole:
+            return None
+        os.utime(path / "entry.json")
+        return entry
+
+    def has_copy(self, stamp: Stamp, policy: str) -> bool:
+        """Whether an entry was made from files of the same names and sizes: then reading them may save decoding them."""
+        return any(entry.sizes == stamp.sizes and entry.policy == policy for _, entry in self._entries())
+
+    def recall(self, stamp: Stamp) -> str | None:
+        """The fingerprint of the files that had this stamp."""
+        path = self.folder / "stamps" / stamp.files
+        return path.read_text() if path.exists() else None
+
+    def remember(self, stamp: Stamp, fingerprint: str) -> None:
+        """Note a fingerprint, unless the files are so new that they could change again unseen."""
+        if time.time_ns() - stamp.newest_ns > _SETTLED_NS:
+            path = self.folder / "stamps" / stamp.files
+            temporary = path.with_suffix(f".{os.getpid()}.tmp")
+            temporary.write_text(fingerprint)
+            temporary.replace(path)
+
+    @contextmanager
+    def building(self, key: str) -> Iterator[Path]:
+        """A fresh folder to build in, by one process at a time (others wait here); removed at the end, however it ends."""
+        with self._lock(key, wait=True):
+            folder = self.folder / "building" / key
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def publish(self, built: Path, key: str, entry: Entry) -> None:
+        """Give a built folder its place by a rename; an entry that is there already stays (its content is the same)."""
+        (built / "entry.json").write_text(json.dumps(asdict(entry)))
+        self.make_room(entry.bytes)
+        if self.find(key) is None:
+            shutil.rmtree(self.path(key), ignore_errors=True)  # a damaged one
+            try:
+                built.rename(self.path(key))
+            except OSError:  # another process was first, from a copy of the same files
+                if self.find(key) is None:
+                    raise
+
+    def make_room(self, coming: int) -> None:
+        """Remove the entries unused for longest until `coming` bytes fit under max_bytes; and what killed builders left."""
+        for left in (self.folder / "building").iterdir():
+            with self._lock(left.name, wait=False) as mine:
+                if mine:
+                    shutil.rmtree(left, ignore_errors=True)
+        entries = sorted(self._entries(), key=lambda item: _used(item[0]))
+        total = coming + sum(entry.bytes for _, entry in entries)
+        for path, entry in entries:
+            if total <= self.max_bytes:
+                return
+            shutil.rmtree(path, ignore_errors=True)
+            total -= entry.bytes
+            logger.warning(
+                "pixel cache: removed %s (%.2f GB, %s images), the one unused for longest, to stay under %.1f GB in %s",
+                path.name, entry.bytes / 1e9, f"{entry.count:,}", self.max_bytes / 1e9, self.folder,
+            )  # fmt: skip
+
+    def _entries(self) -> list[tuple[Path, Entry]]:
+        found = []
+        for path in (self.folder / "entries").iterdir():
+            try:
+                found.append((path, _read(path)))
+            except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, TypeError):
+                continue  # being removed by another process, or not ours
+        return found
+
+    @contextmanager
+    def _lock(self, key: str, wait: bool) -> Iterator[bool]:
+        """Hold the lock of a key; yields whether it was got."""
+        with open(self.folder / "locks" / key, "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not wait:
+                    yield False
+                    return
+                logger.warning("pixel cache: another process is decoding the same images; waiting for it")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield True
+
+
+def _read(path: Path) -> Entry:
+    values = json.loads((path / "entry.json").read_text())
+    values["dropped"] = tuple((position, name, reason) for position, name, reason in values["dropped"])
+    return Entry(**values)
+
+
+def _used(path: Path) -> float:
+    try:
+        return (path / "entry.json").stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
