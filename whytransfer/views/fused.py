@@ -3,12 +3,11 @@
 The same arithmetic as `geometry` and `photometry`, which are the readable version. What makes it fast: pixels stay bytes until the
 vertical pass, whose inner loop runs along a contiguous row; a resized row is finished while it is in the first-level cache; colours are
 changed in place on planes, without branches, so that the compiler vectorises them.
+Inner loops index slices from 0: an index that might be negative would cost a test per pixel.
 Nothing here depends on the batch or on the thread: the same image and parameters give the same bits.
 """
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 from numba import njit
@@ -24,7 +23,7 @@ _CHANNEL_CONTRAST, _HSV_SATURATION, _ZERO_BLUR = int(Op.CHANNEL_CONTRAST), int(O
 
 _ZERO, _ONE, _TWO, _FOUR, _SIX = (np.float32(v) for v in (0, 1, 2, 4, 6))
 _RED, _GREEN, _BLUE = np.float32(0.2989), np.float32(0.587), np.float32(0.114)
-_BYTE = np.float32(1 / 255)
+_BYTE, _SIXTH = np.float32(1 / 255), np.float32(1 / 6)
 
 
 @_jit
@@ -115,13 +114,11 @@ def _resample_bytes(pixels, window, cubic, view):
                 row[k] += weight * np.float32(line[k])
         for x in range(size):
             red = green = blue = _ZERO
-            k = 3 * (first_x[x] - begin)
+            weights, source = weight_x[x], row[3 * (first_x[x] - begin) :]
             for t in range(count_x[x]):
-                weight = weight_x[x, t]
-                red += weight * row[k]
-                green += weight * row[k + 1]
-                blue += weight * row[k + 2]
-                k += 3
+                red += weights[t] * source[3 * t]
+                green += weights[t] * source[3 * t + 1]
+                blue += weights[t] * source[3 * t + 2]
             view[0, y, x], view[1, y, x], view[2, y, x] = red, green, blue
     if cubic:
         _clamp(view.reshape(-1))
@@ -147,8 +144,9 @@ def _resample_planes(planes, window, cubic, view):
                     row[k] += weight * line[k]
             for x in range(size):
                 total = _ZERO
+                weights, source = weight_x[x], row[first_x[x] - begin :]
                 for t in range(count_x[x]):
-                    total += weight_x[x, t] * row[first_x[x] - begin + t]
+                    total += weights[t] * source[t]
                 view[c, y, x] = total
     if cubic:
         _clamp(view.reshape(-1))
@@ -215,9 +213,9 @@ def _mean(values):
     """Mean of (N,) by blocks, so that single precision suffices inside a block."""
     total = 0.0
     for begin in range(0, values.shape[0], 1024):
-        part = _ZERO
-        for k in range(begin, min(begin + 1024, values.shape[0])):
-            part += values[k]
+        part, block = _ZERO, values[begin : begin + 1024]
+        for k in range(block.shape[0]):
+            part += block[k]
         total += part
     return np.float32(total / values.shape[0])
 
@@ -256,7 +254,7 @@ def _hsv_saturation(flat, factor):
 def _hue_channel(sixths, n, top, chroma):
     """HSV -> one channel without cases: V - C clamp(min(k, 4 - k), 0, 1), k = (n + 6 h) mod 6, n = 5, 3, 1 for R, G, B."""
     k = sixths + n
-    k = k - _SIX * math.floor(k / _SIX)
+    k = k - _SIX * np.floor(k * _SIXTH)
     return top - chroma * _unit(min(k, _FOUR - k))
 
 
@@ -315,9 +313,9 @@ def _blur(planes, sigma, radius, mirrored):
                 smooth[k] = smooth[radius + _mirror(k - radius, high)]
                 smooth[radius + high + k] = smooth[radius + _mirror(high + k, high)]
         for y in range(high):
-            target = planes[c, y]
+            target, centre = planes[c, y], smooth[radius + y]
             for x in range(wide):
-                target[x] = half[0] * smooth[radius + y, x]
+                target[x] = half[0] * centre[x]
             for t in range(1, radius + 1):
                 above, below, weight = smooth[radius + y - t], smooth[radius + y + t], half[t]
                 for x in range(wide):
@@ -328,9 +326,10 @@ def _blur(planes, sigma, radius, mirrored):
 def _convolve(line, half, target):
     """target[x] = sum of half[|t|] line[radius + x + t]."""
     radius, wide = half.shape[0] - 1, target.shape[0]
+    centre = line[radius : radius + wide]
     for x in range(wide):
-        target[x] = half[0] * line[radius + x]
+        target[x] = half[0] * centre[x]
     for t in range(1, radius + 1):
-        weight = half[t]
+        before, after, weight = line[radius - t : radius - t + wide], line[radius + t : radius + t + wide], half[t]
         for x in range(wide):
-            target[x] += weight * (line[radius + x - t] + line[radius + x + t])
+            target[x] += weight * (before[x] + after[x])
