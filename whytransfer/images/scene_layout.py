@@ -2,11 +2,14 @@
 
 Every number is a function of (seed, index) through chance.uniform, so factors, labels and keypoints need no rendering.
 The first ten factors are those of Causal3DIdent [von Kügelgen et al. 2021, "Self-supervised learning with data
-augmentations provably isolates content from style"]. Hues are on an arc of 0.7 turns (red to violet) and angles within
-60 degrees, so that no factor wraps around and a linear R2 means something.
+augmentations provably isolates content from style"]. No factor wraps around, so that a linear R2 means something: angles
+stay within 60 degrees, and a hue of 0 to 1 runs along an arc of the colour circle, from red over orange, yellow, green,
+cyan and blue to violet, in steps that look even (HSV would make half of all objects green).
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,93 +22,77 @@ Array = NDArray[np.float64]
 X, Y, Z = range(3)
 OBJECTS = 4  # the main one and one to three smaller ones
 STREAM = 0x5CE7E  # the epoch word of chance.uniform: no augmentation with the same seed draws the same numbers
-HUE_ARC = 0.7
+WHEEL = np.array([0, 32, 55, 115, 180, 222, 280]) / 360  # HSV hue in turns at even steps of our hue: red, orange ... violet
 
-# Each shape: parts (primitive, axis, offset, sizes) within the unit sphere, upright, its front towards the camera (-z);
-# keypoints on its surface: spot, top, bottom, left, right; the spot's radius; the radius of its soft shadow.
-_Part = tuple[int, int, tuple[float, float, float], tuple[float, float, float]]
-_Points = tuple[tuple[float, float, float], ...]
-SHAPES: dict[str, tuple[list[_Part], _Points, float, float]] = {
-    "ellipsoid": (
-        [(ELLIPSOID, X, (0, 0, 0), (1.0, 0.62, 0.62))],
-        ((0.45, 0.0, -0.554), (0, 0.62, 0), (0, -0.62, 0), (-1.0, 0, 0), (1.0, 0, 0)),
-        0.2,
-        0.72,
+class Shape(NamedTuple):
+    """One class, upright within the unit sphere, its front towards the camera (-z)."""
+
+    parts: tuple[tuple[float, ...], ...]  # primitive, axis, offset xyz, three sizes
+    keypoints: tuple[tuple[float, float, float], ...]  # on the surface: white spot, top, bottom, left, right
+    spot: float  # radius of the white spot, which shows where the front is
+    shadow: float  # radius of the soft shadow
+    hollow: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)  # a dark spot: xyz, radius
+
+
+SHAPES: dict[str, Shape] = {
+    "ellipsoid": Shape(
+        ((ELLIPSOID, X, 0, 0, 0, 1.0, 0.62, 0.62),),
+        ((0.45, 0.0, -0.554), (0, 0.62, 0), (0, -0.62, 0), (-1.0, 0, 0), (1.0, 0, 0)), 0.2, 0.72,
     ),
-    "box": (
-        [(BOX, X, (0, 0, 0), (0.76, 0.52, 0.39))],
-        ((0.4, 0.2, -0.39), (0, 0.52, 0), (0, -0.52, 0), (-0.76, 0, 0), (0.76, 0, 0)),
-        0.2,
-        0.75,
+    "box": Shape(
+        ((BOX, X, 0, 0, 0, 0.76, 0.52, 0.39),),
+        ((0.4, 0.2, -0.39), (0, 0.52, 0), (0, -0.52, 0), (-0.76, 0, 0), (0.76, 0, 0)), 0.2, 0.75,
     ),
-    "cylinder": (
-        [(FRUSTUM, Y, (0, 0, 0), (0.5, 0.5, 0.82))],
-        ((0, 0.4, -0.5), (0, 0.82, 0), (0, -0.82, 0), (-0.5, 0, 0), (0.5, 0, 0)),
-        0.2,
-        0.65,
+    "cylinder": Shape(
+        ((FRUSTUM, Y, 0, 0, 0, 0.5, 0.5, 0.82),),
+        ((0, 0.4, -0.5), (0, 0.82, 0), (0, -0.82, 0), (-0.5, 0, 0), (0.5, 0, 0)), 0.2, 0.65,
     ),
-    "cone": (
-        [(FRUSTUM, Y, (0, -0.12, 0), (0.68, 0.0, 0.8))],
-        ((0, -0.32, -0.51), (0, 0.68, 0), (0, -0.92, 0), (-0.68, -0.92, 0), (0.68, -0.92, 0)),
-        0.19,
-        0.6,
+    "cone": Shape(
+        ((FRUSTUM, Y, 0, -0.05, 0, 0.66, 0.0, 0.68),),
+        ((0, -0.3, -0.449), (0, 0.63, 0), (0, -0.73, 0), (-0.66, -0.73, 0), (0.66, -0.73, 0)), 0.19, 0.6,
     ),
-    "torus": (
-        [(TORUS, Z, (0, 0, 0), (0.7, 0.28, 0.0))],
-        ((0.0, 0.7, -0.28), (0, 0.98, 0), (0, -0.98, 0), (-0.98, 0, 0), (0.98, 0, 0)),
-        0.19,
-        0.75,
+    "torus": Shape(
+        ((TORUS, Z, 0, 0, 0, 0.7, 0.28, 0),),
+        ((0.0, 0.7, -0.28), (0, 0.98, 0), (0, -0.98, 0), (-0.98, 0, 0), (0.98, 0, 0)), 0.19, 0.75,
     ),
-    "prism": (
-        [(PRISM, Z, (0, 0, 0), (0.9, 0.42, 0.0))],
-        ((0.0, 0.35, -0.42), (0, 0.9, 0), (0, -0.45, 0), (-0.779, -0.45, 0), (0.779, -0.45, 0)),
-        0.18,
-        0.65,
+    "prism": Shape(
+        ((PRISM, Z, 0, 0, 0, 0.9, 0.42, 0),),
+        ((0.0, 0.35, -0.42), (0, 0.9, 0), (0, -0.45, 0), (-0.779, -0.45, 0), (0.779, -0.45, 0)), 0.18, 0.65,
     ),
-    "cross": (
-        [(BOX, X, (0, 0, 0), (0.24, 0.92, 0.24)), (BOX, X, (0, 0.22, 0), (0.78, 0.24, 0.24))],
-        ((0.0, 0.22, -0.24), (0, 0.92, 0), (0, -0.92, 0), (-0.78, 0.22, 0), (0.78, 0.22, 0)),
-        0.17,
-        0.62,
+    "cross": Shape(
+        ((BOX, X, 0, 0, 0, 0.24, 0.92, 0.24), (BOX, X, 0, 0.22, 0, 0.78, 0.24, 0.24)),
+        ((0.0, 0.22, -0.24), (0, 0.92, 0), (0, -0.92, 0), (-0.78, 0.22, 0), (0.78, 0.22, 0)), 0.17, 0.62,
     ),
-    "corner": (
-        [(BOX, X, (-0.36, 0, 0), (0.24, 0.82, 0.28)), (BOX, X, (0.24, -0.58, 0), (0.5, 0.24, 0.28))],
-        ((-0.36, 0.45, -0.28), (-0.36, 0.82, 0), (0, -0.82, 0), (-0.6, 0, 0), (0.74, -0.58, 0)),
-        0.17,
-        0.62,
+    "corner": Shape(
+        ((BOX, X, -0.28, 0.06, 0, 0.24, 0.76, 0.28), (BOX, X, 0.2, -0.46, 0, 0.5, 0.24, 0.28)),
+        ((-0.28, 0.5, -0.28), (-0.28, 0.82, 0), (0, -0.7, 0), (-0.52, 0, 0), (0.7, -0.46, 0)), 0.17, 0.62,
     ),
-    "mug": (
-        [(FRUSTUM, Y, (-0.2, 0, 0), (0.5, 0.56, 0.62)), (TORUS, Z, (0.42, 0.02, 0), (0.34, 0.1, 0.0))],
-        ((-0.2, -0.1, -0.525), (-0.2, 0.62, 0), (-0.2, -0.62, 0), (-0.73, 0, 0), (0.86, 0.02, 0)),
-        0.2,
-        0.68,
+    "mug": Shape(
+        ((FRUSTUM, Y, -0.2, 0, 0, 0.5, 0.54, 0.62), (TORUS, Z, 0.42, 0.02, 0, 0.34, 0.1, 0)),
+        ((-0.2, -0.1, -0.517), (-0.2, 0.62, 0), (-0.2, -0.62, 0), (-0.72, 0, 0), (0.86, 0.02, 0)), 0.2, 0.68,
+        hollow=(-0.2, 0.62, 0.0, 0.45),
     ),
-    "dumbbell": (
-        [
-            (ELLIPSOID, X, (-0.56, 0, 0), (0.43, 0.43, 0.43)),
-            (ELLIPSOID, X, (0.68, 0, 0), (0.3, 0.3, 0.3)),
-            (FRUSTUM, X, (0.1, 0, 0), (0.15, 0.15, 0.5)),
-        ],
-        ((-0.56, 0.0, -0.43), (-0.56, 0.43, 0), (-0.56, -0.43, 0), (-0.99, 0, 0), (0.98, 0, 0)),
-        0.18,
-        0.6,
+    "dumbbell": Shape(
+        ((ELLIPSOID, X, -0.56, 0, 0, 0.43, 0.43, 0.43), (ELLIPSOID, X, 0.68, 0, 0, 0.3, 0.3, 0.3),
+         (FRUSTUM, X, 0.1, 0, 0, 0.15, 0.15, 0.5)),
+        ((-0.56, 0.0, -0.43), (-0.56, 0.43, 0), (-0.56, -0.43, 0), (-0.99, 0, 0), (0.98, 0, 0)), 0.18, 0.6,
     ),
-}
+}  # fmt: skip
 CLASSES = tuple(SHAPES)
-KEYPOINTS = np.array([points for _, points, _, _ in SHAPES.values()], dtype=np.float64)  # (C, 5, 3)
+KEYPOINTS = np.array([shape.keypoints for shape in SHAPES.values()], dtype=np.float64)  # (C, 5, 3)
 
-# name: (low, high); positions in units of the main object's radius, angles in degrees, hues in turns
+# name: (low, high); positions in units of the main object's radius, angles in degrees, hues along WHEEL
 RANGES: dict[str, tuple[float, float]] = {
-    "object_x": (-0.8, 0.8),
-    "object_y": (1.1, 2.1),  # above the floor
-    "object_z": (5.0, 7.0),  # depth in front of the camera
+    "object_x": (-0.7, 0.7),
+    "object_y": (1.2, 2.1),  # above the floor
+    "object_z": (4.7, 6.5),  # depth in front of the camera
     "rotation_1": (-60.0, 60.0),  # azimuth: about the object's own upright axis, first
     "rotation_2": (-35.0, 35.0),  # elevation: about the horizontal axis, second
     "rotation_3": (-45.0, 45.0),  # roll: about the axis of view, last
-    "light_angle": (-65.0, 65.0),  # azimuth of the light: from the left to from the right
-    "object_hue": (0.0, HUE_ARC),
-    "light_hue": (0.0, HUE_ARC),
-    "background_hue": (0.0, HUE_ARC),
+    "light_angle": (-60.0, 60.0),  # azimuth of the light: from the left to from the right
+    "object_hue": (0.0, 1.0),
+    "light_hue": (0.0, 1.0),
+    "background_hue": (0.0, 1.0),
     "light_height": (25.0, 60.0),
     "background_lightness": (0.3, 0.9),
 }
@@ -144,8 +131,9 @@ def project(points: Array, side_px: float = 1.0) -> Array:
 
 
 def rgb_of(hue: Array, saturation: Array | float, value: Array | float) -> Array:
-    """Hue in turns, saturation and value in [0, 1] -> (..., 3) linear RGB (squared, as the renderer's gamma is two)."""
-    ramp = np.clip(np.abs((np.asarray(hue)[..., None] * 6 + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
+    """Painter's hue, saturation and value in [0, 1] -> (..., 3) linear RGB (squared, as the renderer's gamma is two)."""
+    turn = np.interp(hue, np.linspace(0, 1, len(WHEEL)), WHEEL)[..., None]
+    ramp = np.clip(np.abs((turn * 6 + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
     return (np.asarray(value)[..., None] * (1 - np.asarray(saturation)[..., None] * (1 - ramp))) ** 2
 
 
@@ -160,16 +148,15 @@ def layout(seed: int, index: NDArray[np.int64]) -> Layout:
     position, scale = _places(factors, draws)
     angles = np.array([120.0, 70.0, 90.0]) * (draws[..., 1:4] - 0.5)
     angles[:, 0] = np.stack([factors[f"rotation_{i}"] for i in (1, 2, 3)], axis=-1)
-    hue = draws[..., 4] * HUE_ARC
+    hue = draws[..., 4].copy()
     hue[:, 0] = factors["object_hue"]
     pattern = np.concatenate([1.3 + 0.9 * draws[..., 7:8], draws[..., 8:11]], axis=-1)
-    style, paper, walls = _background(factors, room)
-    parts, marks = _tables()
-    return Layout(
-        shape, position, scale, rotations(angles), _tones(hue, draws[..., 5:7], draws[..., 12]),
-        (draws[..., 11] * 5).astype(np.int64), pattern, _extent(position, scale), _light(factors), walls, style, paper,
-        parts, marks,
+    texture = (draws[..., 11:12] * 5).astype(int)
+    columns = (
+        shape[..., None], position, scale[..., None], rotations(angles).reshape(*shape.shape, 9),
+        _tones(hue, draws[..., 5:7], draws[..., 12]), texture, pattern, _extent(position, scale), _TABLE[shape],
     )  # fmt: skip
+    return Layout(np.concatenate(columns, axis=-1), np.concatenate([_light(factors), _background(factors, room)], axis=-1))
 
 
 def _places(factors: dict[str, Array], draws: Array) -> tuple[Array, Array]:
@@ -194,10 +181,10 @@ def _places(factors: dict[str, Array], draws: Array) -> tuple[Array, Array]:
 
 
 def _tones(hue: Array, draws: Array, choice: Array) -> Array:
-    """(B, K, 2, 3) base tone, and a darker or paler tone of the same hue for the texture."""
+    """(B, K, 6) base tone, and a darker or paler tone of the same hue for the texture."""
     saturation, value = 0.72 + 0.28 * draws[..., 0], 0.8 + 0.2 * draws[..., 1]
     dark, pale = rgb_of(hue, saturation, 0.42 * value), rgb_of(hue, 0.35 * saturation, np.ones_like(value))
-    return np.stack([rgb_of(hue, saturation, value), np.where(choice[..., None] < 0.5, dark, pale)], axis=-2)
+    return np.concatenate([rgb_of(hue, saturation, value), np.where(choice[..., None] < 0.5, dark, pale)], axis=-1)
 
 
 def _extent(position: Array, scale: Array) -> Array:
@@ -213,29 +200,30 @@ def _extent(position: Array, scale: Array) -> Array:
 
 
 def _light(factors: dict[str, Array]) -> Array:
-    """(B, 2, 3) direction towards the light (in front of the objects), and its tint of unit luminance."""
+    """(B, 6) direction towards the light (in front of the objects), and its tint of unit luminance."""
     turn, height = np.radians(factors["light_angle"]), np.radians(factors["light_height"])
     direction = np.stack([np.sin(turn) * np.cos(height), np.sin(height), -np.cos(turn) * np.cos(height)], axis=-1)
-    tint = rgb_of(factors["light_hue"], 0.42, 1.0)
-    return np.stack([direction, tint / (tint @ np.array([0.3, 0.55, 0.15]))[:, None]], axis=1)
+    tint = rgb_of(factors["light_hue"], 0.32, 1.0)
+    return np.concatenate([direction, tint / (tint @ np.array([0.3, 0.55, 0.15]))[:, None]], axis=-1)
 
 
-def _background(factors: dict[str, Array], draws: Array) -> tuple[NDArray[np.int64], Array, Array]:
-    """Style (B,), pattern (B, 4) and the colours of wall, pattern and floor (B, 3, 3), all of one hue."""
-    style, hue, value = (draws[:, 1] * 5).astype(np.int64), factors["background_hue"], factors["background_lightness"]
-    slant = r.TAU * draws[:, 4]
-    paper = np.stack([0.6 + 1.0 * draws[:, 2], draws[:, 3], np.cos(slant), np.sin(slant)], axis=-1)
-    saturation = 0.4 + 0.25 * draws[:, 5]
+def _background(factors: dict[str, Array], draws: Array) -> Array:
+    """(B, 14) colours of wall, pattern and floor, all of one hue; the style and its pattern."""
+    hue, value = factors["background_hue"], factors["background_lightness"]
+    saturation, slant = 0.4 + 0.25 * draws[:, 5], r.TAU * draws[:, 4]
     other = np.where(draws[:, 6] < 0.5, 0.68 * value, np.minimum(1.3 * value, 1.0))
     floor = value * (0.7 + 0.25 * draws[:, 7])
-    return style, paper, np.stack([rgb_of(hue, saturation, tone) for tone in (value, other, floor)], axis=1)
+    style = [np.floor(draws[:, 1] * 5), 0.6 + draws[:, 2], draws[:, 3], np.cos(slant), np.sin(slant)]
+    return np.concatenate([*(rgb_of(hue, saturation, v) for v in (value, other, floor)), np.stack(style, axis=-1)], axis=-1)
 
 
-def _tables() -> tuple[Array, Array]:
-    """The shapes as the renderer reads them: parts (C, P, 8) and marks (C, 5)."""
-    parts = np.full((len(SHAPES), max(len(s[0]) for s in SHAPES.values()), 8), -1.0)
-    for c, (pieces, _, _, _) in enumerate(SHAPES.values()):
-        for p, (kind, axis, offset, sizes) in enumerate(pieces):
-            parts[c, p] = kind, axis, *offset, *sizes
-    marks = np.array([(*points[0], spot, shadow) for _, points, spot, shadow in SHAPES.values()], dtype=np.float64)
-    return parts, marks
+def _shape_table() -> Array:
+    """(C, columns) white spot, shadow, dark spot and parts of each shape, as the renderer reads them."""
+    table = np.full((len(SHAPES), r.OBJECT_COLUMNS - r.SPOT), -1.0)
+    for row, shape in zip(table, SHAPES.values(), strict=True):
+        numbers = [*shape.keypoints[0], shape.spot, shape.shadow, *shape.hollow, *(x for part in shape.parts for x in part)]
+        row[: len(numbers)] = numbers
+    return table
+
+
+_TABLE = _shape_table()

@@ -24,26 +24,29 @@ PLAIN, STRIPES, CHECKER, DOTS, NOISE = range(5)  # textures
 SWEEP, FLOOR, WALLPAPER, TILES, CLOUDS = range(5)  # backgrounds
 TAU = 6.283185307179586
 
-kernel = njit(cache=True, nogil=True, error_model="numpy")
+kernel = njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 
 
 class Layout(NamedTuple):
-    """B scenes as the kernel reads them; object 0 is the main one, shape -1 means absent. Colours are linear RGB."""
+    """B scenes as the kernels read them: rows of numbers, in the columns below; colours are linear RGB."""
 
-    shape: np.ndarray  # (B, K) int64
-    position: np.ndarray  # (B, K, 3)
-    scale: np.ndarray  # (B, K) radius of the bounding sphere
-    rotation: np.ndarray  # (B, K, 3, 3) object to world
-    colour: np.ndarray  # (B, K, 2, 3) base and second tone
-    texture: np.ndarray  # (B, K) int64
-    pattern: np.ndarray  # (B, K, 4) frequency in cycles per radius, three phases in turns
-    extent: np.ndarray  # (B, K, 4) u0, u1, v0, v1 of the bounding sphere, in image widths
-    light: np.ndarray  # (B, 2, 3) direction towards the light, its colour
-    room: np.ndarray  # (B, 3, 3) wall, wall's second tone, floor
-    style: np.ndarray  # (B,) int64 background
-    paper: np.ndarray  # (B, 4) frequency, phase, cos and sin of the pattern's slant
-    parts: np.ndarray  # (C, P, 8) primitive (-1: none), axis, offset xyz, three sizes
-    marks: np.ndarray  # (C, 5) a painted spot: xyz, radius; radius of the soft shadow
+    objects: np.ndarray  # (B, K, OBJECT_COLUMNS) float64, the main object first
+    rooms: np.ndarray  # (B, ROOM_COLUMNS) float64
+
+
+# Columns of an object: shape (-1: absent), position, radius of the bounding sphere, rotation to the world (row by row),
+# base colour and second tone, texture, its cycles per radius and three phases in turns, u0 u1 v0 v1 of the bounding
+# sphere in image widths, white spot (xyz, radius), radius of the soft shadow, dark spot (xyz, radius), then the parts:
+# primitive (-1: none), axis, offset xyz, three sizes.
+SHAPE, AT, SCALE, TURN, BASE, TONE, TEXTURE, WAVE, EXTENT, SPOT, SHADOW, HOLLOW, PARTS = (
+    0, 1, 4, 5, 14, 17, 20, 21, 25, 29, 33, 34, 38,
+)  # fmt: skip
+PART_COLUMNS, PARTS_PER_OBJECT = 8, 3
+OBJECT_COLUMNS = PARTS + PART_COLUMNS * PARTS_PER_OBJECT
+# Columns of a room: direction towards the light, its colour; wall, wall's second tone, floor; background, its frequency,
+# phase, and cosine and sine of the pattern's slant.
+LIGHT, TINT, WALL, PAPER, GROUND, STYLE, PRINT = 0, 3, 6, 9, 12, 15, 16
+ROOM_COLUMNS = 20
 
 
 @kernel
@@ -159,13 +162,12 @@ def _prism(ou, ov, ow, du, dv, dw, radius, half):
 
 
 @kernel
-def hit_part(part, ox, oy, oz, dx, dy, dz):
-    """First hit of a ray with one part of a shape, in object coordinates: (t, nx, ny, nz, face)."""
-    axis = int(part[1])
-    o0, o1, o2 = _turn(ox - part[2], oy - part[3], oz - part[4], axis)
+def hit_part(things, k, p, ox, oy, oz, dx, dy, dz):
+    """First hit of a ray with the part of object k that starts in column p, in object axes: (t, nx, ny, nz, face)."""
+    kind, axis = int(things[k, p]), int(things[k, p + 1])
+    o0, o1, o2 = _turn(ox - things[k, p + 2], oy - things[k, p + 3], oz - things[k, p + 4], axis)
     d0, d1, d2 = _turn(dx, dy, dz, axis)
-    a, b, c = part[5], part[6], part[7]
-    kind = int(part[0])
+    a, b, c = things[k, p + 5], things[k, p + 6], things[k, p + 7]
     if kind == ELLIPSOID:
         t, n0, n1, n2, face = _ellipsoid(o0, o1, o2, d0, d1, d2, a, b, c)
     elif kind == BOX:
@@ -181,32 +183,45 @@ def hit_part(part, ox, oy, oz, dx, dy, dz):
 
 
 @kernel
-def _into(r, x, y, z):
-    """World direction to object coordinates: the transposed rotation."""
+def _into(things, k, x, y, z):
+    """World direction to the axes of object k, in units of its radius: the transposed rotation."""
+    scale = 1.0 / things[k, SCALE]
     return (
-        r[0, 0] * x + r[1, 0] * y + r[2, 0] * z,
-        r[0, 1] * x + r[1, 1] * y + r[2, 1] * z,
-        r[0, 2] * x + r[1, 2] * y + r[2, 2] * z,
+        scale * (things[k, TURN] * x + things[k, TURN + 3] * y + things[k, TURN + 6] * z),
+        scale * (things[k, TURN + 1] * x + things[k, TURN + 4] * y + things[k, TURN + 7] * z),
+        scale * (things[k, TURN + 2] * x + things[k, TURN + 5] * y + things[k, TURN + 8] * z),
     )
 
 
 @kernel
-def nearest(scene, b, u, v):
-    """The first object that the ray through (u, v) meets: (object or -1, part * 8 + face, t, normal in object axes)."""
+def _out(things, k, x, y, z):
+    """Direction in the axes of object k to the world, made a unit vector."""
+    length = sqrt(x * x + y * y + z * z)
+    return (
+        (things[k, TURN] * x + things[k, TURN + 1] * y + things[k, TURN + 2] * z) / length,
+        (things[k, TURN + 3] * x + things[k, TURN + 4] * y + things[k, TURN + 5] * z) / length,
+        (things[k, TURN + 6] * x + things[k, TURN + 7] * y + things[k, TURN + 8] * z) / length,
+    )
+
+
+@kernel
+def nearest(things, u, v):
+    """The first of the objects (K, columns) that the ray through (u, v) meets.
+
+    Returns (object or -1, its surface as part column * 8 + face, depth t, normal in object axes).
+    """
     dx, dy = (u - 0.5) / FOCAL, (HORIZON - v) / FOCAL
     found, key, best, nx, ny, nz = -1, 0, inf, 0.0, 0.0, 1.0
-    for k in range(scene.shape.shape[1]):
-        box = scene.extent[b, k]
-        if scene.shape[b, k] < 0 or u < box[0] or u > box[1] or v < box[2] or v > box[3]:
+    for k in range(len(things)):
+        beside = u < things[k, EXTENT] or u > things[k, EXTENT + 1]
+        if beside or v < things[k, EXTENT + 2] or v > things[k, EXTENT + 3] or things[k, SHAPE] < 0:
             continue
-        at, scale = scene.position[b, k], scene.scale[b, k]
-        ox, oy, oz = _into(scene.rotation[b, k], -at[0] / scale, (CAMERA_HEIGHT - at[1]) / scale, -at[2] / scale)
-        ex, ey, ez = _into(scene.rotation[b, k], dx / scale, dy / scale, 1.0 / scale)
-        parts = scene.parts[scene.shape[b, k]]
-        for p in range(len(parts)):
-            if parts[p, 0] < 0:
+        ox, oy, oz = _into(things, k, -things[k, AT], CAMERA_HEIGHT - things[k, AT + 1], -things[k, AT + 2])
+        ex, ey, ez = _into(things, k, dx, dy, 1.0)
+        for p in range(PARTS, OBJECT_COLUMNS, PART_COLUMNS):
+            if things[k, p] < 0:
                 break
-            t, mx, my, mz, face = hit_part(parts[p], ox, oy, oz, ex, ey, ez)
+            t, mx, my, mz, face = hit_part(things, k, p, ox, oy, oz, ex, ey, ez)
             if t < best:
                 found, key, best, nx, ny, nz = k, p * 8 + face, t, mx, my, mz
     return found, key, best, nx, ny, nz
@@ -241,74 +256,73 @@ def _soft(wave, width):
 
 
 @kernel
-def _texture(kind, x, y, z, pattern, pixel):
+def _texture(things, k, x, y, z, pixel):
     """How much of the second tone the surface has at an object point; `pixel` is the pixel's size there."""
+    kind, f = int(things[k, TEXTURE]), things[k, WAVE] * TAU
     if kind == PLAIN:
         return 0.0
-    f = pattern[0] * TAU
-    a, b, c = f * x + TAU * pattern[1], f * y + TAU * pattern[2], f * z + TAU * pattern[3]
+    x, y, z = f * x + TAU * things[k, WAVE + 1], f * y + TAU * things[k, WAVE + 2], f * z + TAU * things[k, WAVE + 3]
     if kind == STRIPES:
-        return _soft(sin(b), f * pixel)
+        return _soft(sin(y), f * pixel)
     if kind == CHECKER:
-        return _soft(sin(0.7 * a) * sin(0.7 * b) * sin(0.7 * c), 0.7 * f * pixel)
+        return _soft(sin(0.7 * x) * sin(0.7 * y) * sin(0.7 * z), 0.7 * f * pixel)
     if kind == DOTS:
-        return _soft(cos(a) * cos(b) + cos(b) * cos(c) + cos(c) * cos(a) - 0.35, 1.5 * f * pixel)
-    return _soft(_noise(0.35 * a, 0.35 * b, 0.35 * c) - 0.5, max(0.35 * f * pixel, 0.25))
+        p, q, r = cos(x), cos(y), cos(z)
+        return _soft(p * q + q * r + r * p - 0.35, 1.5 * f * pixel)
+    return _soft(_noise(0.35 * x, 0.35 * y, 0.35 * z) - 0.5, max(0.35 * f * pixel, 0.25))
 
 
 @kernel
-def _lit(scene, b, skip, x, y, z, lx, ly, lz, hard):
+def _lit(things, skip, x, y, z, lx, ly, lz, hard):
     """Share of a light that reaches a point: objects cast the soft shadow of a sphere; `hard` sharpens the edge."""
     share = 1.0
-    for k in range(scene.shape.shape[1]):
-        if k == skip or scene.shape[b, k] < 0:
+    for k in range(len(things)):
+        if k == skip or things[k, SHAPE] < 0:
             continue
-        at = scene.position[b, k]
-        radius = scene.scale[b, k] * scene.marks[scene.shape[b, k], 4]
-        cx, cy, cz = at[0] - x, at[1] - y, at[2] - z
+        radius = things[k, SCALE] * things[k, SHADOW]
+        cx, cy, cz = things[k, AT] - x, things[k, AT + 1] - y, things[k, AT + 2] - z
         along = cx * lx + cy * ly + cz * lz
-        if along > 0.0:
-            away = sqrt(max(cx * cx + cy * cy + cz * cz - along * along, 0.0)) / radius
-            blur = 0.35 + along * hard
-            edge = min(max((1.0 + 0.5 * blur - away) / blur, 0.0), 1.0)
+        away = cx * cx + cy * cy + cz * cz - along * along
+        blur = 0.35 + along * hard
+        if along > 0.0 and away < (radius * (1.0 + 0.5 * blur)) ** 2:
+            edge = min(max((1.0 + 0.5 * blur - sqrt(max(away, 0.0)) / radius) / blur, 0.0), 1.0)
             share *= 1.0 - edge * edge * (3.0 - 2.0 * edge) / (1.0 + hard * along)
     return share
 
 
 @kernel
-def _object_colour(scene, b, k, dx, dy, t, normal, pixel, out):
-    """Lambert, a sky of ambient light and a touch of Blinn-Phong gloss; `normal` in object axes."""
-    r, at, scale = scene.rotation[b, k], scene.position[b, k], scene.scale[b, k]
-    wx, wy, wz = dx * t, CAMERA_HEIGHT + dy * t, t
-    x, y, z = _into(r, (wx - at[0]) / scale, (wy - at[1]) / scale, (wz - at[2]) / scale)
-    length = sqrt(normal[0] ** 2 + normal[1] ** 2 + normal[2] ** 2)
-    n0, n1, n2 = normal[0] / length, normal[1] / length, normal[2] / length
-    nx = r[0, 0] * n0 + r[0, 1] * n1 + r[0, 2] * n2
-    ny = r[1, 0] * n0 + r[1, 1] * n1 + r[1, 2] * n2
-    nz = r[2, 0] * n0 + r[2, 1] * n1 + r[2, 2] * n2
-    view = sqrt(dx * dx + dy * dy + 1.0)
-    facing = max(-(nx * dx + ny * dy + nz) / view, 0.25)
-    pixel = pixel * t / (FOCAL * scale * facing)
-    second = _texture(scene.texture[b, k], x, y, z, scene.pattern[b, k], pixel)
-    mark = scene.marks[scene.shape[b, k]]
-    off = sqrt((x - mark[0]) ** 2 + (y - mark[1]) ** 2 + (z - mark[2]) ** 2)
-    spot = min(max(0.5 + (mark[3] - off) / max(pixel, 0.02), 0.0), 1.0)
-    light, tint = scene.light[b, 0], scene.light[b, 1]
-    towards = max(nx * light[0] + ny * light[1] + nz * light[2], 0.0)
-    hx, hy, hz = light[0] - dx / view, light[1] - dy / view, light[2] - 1.0 / view
-    gloss = max((nx * hx + ny * hy + nz * hz) / sqrt(hx * hx + hy * hy + hz * hz), 0.0) ** 32 * 0.30
-    share = _lit(scene, b, k, wx, wy, wz, light[0], light[1], light[2], 0.3)
-    for c in range(3):
-        paint = scene.colour[b, k, 0, c] * (1.0 - second) + scene.colour[b, k, 1, c] * second
-        paint = paint * (1.0 - spot) + 0.92 * spot
-        sky = 0.16 + 0.08 * ny + 0.05 * scene.room[b, 2, c] * (1.0 - ny)
-        out[c] = paint * (sky + 0.95 * tint[c] * towards * share) + gloss * tint[c] * share
+def _spot(things, k, p, x, y, z, pixel):
+    """How much of the painted spot in column p there is at an object point."""
+    off = sqrt((x - things[k, p]) ** 2 + (y - things[k, p + 1]) ** 2 + (z - things[k, p + 2]) ** 2)
+    return _soft(things[k, p + 3] - off, pixel)
 
 
 @kernel
-def _paper(scene, b, style, is_floor, x, y, z, pixel):
+def _object_colour(things, room, k, dx, dy, t, nx, ny, nz, pixel, out):
+    """Lambert, a sky of ambient light and a touch of Blinn-Phong gloss; the normal is a unit vector of the world."""
+    wx, wy, wz = dx * t, CAMERA_HEIGHT + dy * t, t
+    x, y, z = _into(things, k, wx - things[k, AT], wy - things[k, AT + 1], wz - things[k, AT + 2])
+    view = sqrt(dx * dx + dy * dy + 1.0)
+    pixel = pixel * t / (FOCAL * things[k, SCALE] * max(-(nx * dx + ny * dy + nz) / view, 0.25))
+    second = _texture(things, k, x, y, z, pixel)
+    white, dark = _spot(things, k, SPOT, x, y, z, pixel), _spot(things, k, HOLLOW, x, y, z, pixel)
+    lx, ly, lz = room[LIGHT], room[LIGHT + 1], room[LIGHT + 2]
+    towards = max(nx * lx + ny * ly + nz * lz, 0.0)
+    hx, hy, hz = lx - dx / view, ly - dy / view, lz - 1.0 / view
+    gloss = max((nx * hx + ny * hy + nz * hz) / sqrt(hx * hx + hy * hy + hz * hz), 0.0)
+    gloss = 0.3 * gloss**32
+    share = _lit(things, k, wx, wy, wz, lx, ly, lz, 0.3)
+    for c in range(3):
+        paint = things[k, BASE + c] * (1.0 - second) + things[k, TONE + c] * second
+        paint = (paint * (1.0 - white) + 0.92 * white) * (1.0 - 0.85 * dark)
+        sky = 0.16 + 0.08 * ny + 0.05 * room[GROUND + c] * (1.0 - ny)
+        out[c] = paint * (sky + 0.95 * room[TINT + c] * towards * share) + gloss * room[TINT + c] * share
+
+
+@kernel
+def _paper(room, style, is_floor, x, y, z, pixel):
     """How much of the wall's second tone the background has at a point; `pixel` is the pixel's size there."""
-    f, phase, c, s = scene.paper[b, 0], scene.paper[b, 1], scene.paper[b, 2], scene.paper[b, 3]
+    f, phase, c, s = room[PRINT], room[PRINT + 1], room[PRINT + 2], room[PRINT + 3]
     if style == WALLPAPER and not is_floor:
         return _soft(sin(TAU * (0.5 * f * (c * x + s * y) + phase)), TAU * 0.5 * f * pixel)
     if style == TILES and is_floor:
@@ -321,81 +335,93 @@ def _paper(scene, b, style, is_floor, x, y, z, pixel):
 
 
 @kernel
-def _room_colour(scene, b, dx, dy, pixel, out):
+def _room_colour(things, room, dx, dy, pixel, out):
     """Floor or wall behind the ray, with shadows; returns (depth, is_floor)."""
     is_floor = dy < 0.0 and -CAMERA_HEIGHT / dy < WALL_Z
     t = -CAMERA_HEIGHT / dy if is_floor else WALL_Z
     x, y, z = dx * t, CAMERA_HEIGHT + dy * t, t
-    light, tint, style = scene.light[b, 0], scene.light[b, 1], scene.style[b]
+    style = int(room[STYLE])
     pixel = pixel * t / FOCAL * (t / CAMERA_HEIGHT if is_floor else 1.0)
-    second = _paper(scene, b, style, is_floor, x, y, z, pixel)
-    towards = light[1] if is_floor else -light[2]
+    second = _paper(room, style, is_floor, x, y, z, pixel)
+    towards = room[LIGHT + 1] if is_floor else -room[LIGHT + 2]
     if style == SWEEP:  # floor and wall run into each other
         towards = 0.72
-    towards *= 1.0 + 0.10 * light[0] * x  # brighter on the light's side
-    share = _lit(scene, b, -1, x, y, z, light[0], light[1], light[2], 0.12)
-    below = _lit(scene, b, -1, x, y, z, 0.0, 1.0, 0.0, 0.9) if is_floor else 1.0
-    first = scene.room[b, 2] if is_floor and style != SWEEP and style != CLOUDS else scene.room[b, 0]
-    shade = 0.86 + 0.05 * y if not is_floor else 0.86 + 0.03 * (t - WALL_Z)
+    towards *= 1.0 + 0.10 * room[LIGHT] * x  # brighter on the light's side
+    share = _lit(things, -1, x, y, z, room[LIGHT], room[LIGHT + 1], room[LIGHT + 2], 0.12)
+    below = _lit(things, -1, x, y, z, 0.0, 1.0, 0.0, 0.9) if is_floor else 1.0
+    first = GROUND if is_floor and style != SWEEP and style != CLOUDS else WALL
+    shade = (0.86 + 0.03 * (t - WALL_Z) if is_floor else 0.86 + 0.05 * y) * below
+    towards *= 0.85 * (0.25 + 0.75 * share)
     for c in range(3):
-        paint = first[c] * (1.0 - second) + scene.room[b, 1, c] * second
-        out[c] = paint * shade * below * (0.25 + 0.85 * tint[c] * towards * (0.25 + 0.75 * share))
+        paint = room[first + c] * (1.0 - second) + room[PAPER + c] * second
+        out[c] = paint * shade * (0.25 + room[TINT + c] * towards)
     return t, is_floor
 
 
 @kernel
-def _trace(scene, b, u, v, pixel, out):
+def _trace(things, room, u, v, pixel, out):
     """Linear colour of the ray through (u, v): (object or -1, key of the surface, depth)."""
-    k, key, t, nx, ny, nz = nearest(scene, b, u, v)
+    k, key, t, nx, ny, nz = nearest(things, u, v)
     dx, dy = (u - 0.5) / FOCAL, (HORIZON - v) / FOCAL
     if k >= 0:
-        _object_colour(scene, b, k, dx, dy, t, (nx, ny, nz), pixel, out)
-        return k, 64 * (k + 1) + key, t
-    t, is_floor = _room_colour(scene, b, dx, dy, pixel, out)
-    return -1, 1 if is_floor and scene.style[b] != SWEEP else 0, t
+        nx, ny, nz = _out(things, k, nx, ny, nz)
+        _object_colour(things, room, k, dx, dy, t, nx, ny, nz, pixel, out)
+        return k, 512 * (k + 1) + key, t
+    t, is_floor = _room_colour(things, room, dx, dy, pixel, out)
+    return -1, 1 if is_floor and int(room[STYLE]) != SWEEP else 0, t
 
 
 @kernel
-def _store(colour, gain, out):
+def _byte(value):
     """Linear colour to 8 bits with a gamma of two."""
-    for c in range(3):
-        out[c] = np.uint8(min(sqrt(colour[c] * gain), 1.0) * 255.0 + 0.5)
+    return np.uint8(min(sqrt(value), 1.0) * 255.0 + 0.5)
 
 
 @kernel
-def render(scene, rgb, objects, depth):
-    """Fill rgb (B, S, S, 3) uint8; objects (b, S, S) int8 and depth (b, S, S) float32 take turns if b < B.
-
-    Objects (-1: none) and depth belong to the ray through the pixel's centre; only pixels on an edge are sampled
-    four more times, which is what smooths them.
-    """
-    side = rgb.shape[1]
-    pixel, keys, colour, total = 1.0 / side, np.empty((side, side), np.int64), np.empty(3), np.empty(3)
-    for b in range(len(rgb)):
-        slot = b % len(depth)
-        for i in range(side):
-            for j in range(side):
-                k, keys[i, j], t = _trace(scene, b, (j + 0.5) * pixel, (i + 0.5) * pixel, pixel, colour)
-                objects[slot, i, j], depth[slot, i, j] = k, t
-                _store(colour, 1.0, rgb[b, i, j])
-        for i in range(side):
-            for j in range(side):
-                if not _on_edge(keys, depth[slot], i, j):
-                    continue
-                total[:] = 0.0
-                for n in range(4):
-                    u, v = (j + 0.25 + 0.5 * (n & 1)) * pixel, (i + 0.25 + 0.5 * (n >> 1)) * pixel
-                    _trace(scene, b, u, v, pixel, colour)
-                    total += colour
-                _store(total, 0.25, rgb[b, i, j])
-
-
-@kernel
-def _on_edge(keys, depth, i, j):
+def _is_edge(keys, depth, i, j):
     """Whether a neighbour shows another surface, or the same one behind a fold."""
     side = len(keys)
-    for di, dj in ((0, 1), (1, 0), (0, -1), (-1, 0)):
-        y, x = min(max(i + di, 0), side - 1), min(max(j + dj, 0), side - 1)
-        if keys[y, x] != keys[i, j] or (keys[i, j] >= 64 and abs(depth[y, x] - depth[i, j]) > 0.25):
+    for n in range(4):
+        y = min(max(i + (n - 1) * (1 - n % 2), 0), side - 1)
+        x = min(max(j + (n - 2) * (n % 2), 0), side - 1)
+        fold = keys[i, j] >= 512 and abs(depth[y, x] - depth[i, j]) > 0.25
+        if fold or keys[y, x] != keys[i, j]:
             return True
     return False
+
+
+@kernel
+def _picture(things, room, rgb, objects, depth, keys):
+    """One scene: a ray through each pixel's centre, then four more for the pixels on an edge, to smooth them."""
+    side, colour, total = len(rgb), np.empty(3), np.empty(3)
+    pixel = 1.0 / side
+    for i in range(side):
+        for j in range(side):
+            k, keys[i, j], t = _trace(things, room, (j + 0.5) * pixel, (i + 0.5) * pixel, pixel, colour)
+            objects[i, j], depth[i, j] = k, t
+            for c in range(3):
+                rgb[i, j, c] = _byte(colour[c])
+    for i in range(side):
+        for j in range(side):
+            if not _is_edge(keys, depth, i, j):
+                continue
+            total[:] = 0.0
+            for n in range(4):
+                u, v = (j + 0.25 + 0.5 * (n & 1)) * pixel, (i + 0.25 + 0.5 * (n >> 1)) * pixel
+                _trace(things, room, u, v, pixel, colour)
+                for c in range(3):
+                    total[c] += 0.25 * colour[c]
+            for c in range(3):
+                rgb[i, j, c] = _byte(total[c])
+
+
+@kernel
+def render(things, rooms, rgb, objects, depth):
+    """Fill rgb (B, S, S, 3) uint8, objects (b, S, S) int8 (-1: none) and depth (b, S, S) float32.
+
+    Objects and depth belong to the ray through the pixel's centre; where b < B, scenes take turns in them.
+    """
+    keys = np.empty(rgb.shape[1:3], np.int64)
+    for b in range(len(rgb)):
+        slot = b % len(depth)
+        _picture(things[b], rooms[b], rgb[b], objects[slot], depth[slot], keys)

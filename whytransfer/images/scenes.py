@@ -90,5 +90,5 @@ class Scenes:
         """Fill images; returns object (-1: none) and depth maps (kept, H, W) of the last `kept` scenes."""
         objects = np.empty((kept, self.size_px, self.size_px), dtype=np.int8)
         depth = np.empty(objects.shape, dtype=np.float32)
-        render(scene, images, objects, depth)
+        render(scene.objects, scene.rooms, images, objects, depth)
         return objects, depth
