@@ -1,0 +1,31 @@
+"""Visual pretraining that explains itself: pretrain, transfer, diagnose, report.
+
+The commands as functions: `pretrain`, `transfer`, `show_views`, `doctor`, `demo`; and `load_backbone("SPEC")`.
+They are imported when first used, so that `whytransfer --help` need not wait for PyTorch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_FUNCTIONS = {
+    "pretrain": "whytransfer.commands.pretrain",
+    "transfer": "whytransfer.commands.transfer",
+    "show_views": "whytransfer.commands.show",
+    "doctor": "whytransfer.commands.doctor",
+    "demo": "whytransfer.commands.demo",
+    "load_backbone": "whytransfer.backbones.load",
+}
+
+__all__ = sorted(_FUNCTIONS)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(_FUNCTIONS[name]), name)
+    raise AttributeError(f"module 'whytransfer' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_FUNCTIONS]

@@ -71,6 +71,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.card: dict[str, Any] = {}
+        self.last_saved: int | None = None  # step of the checkpoint on disk
 
     @classmethod
     def open(cls, path: Path | str, card: Mapping[str, Any]) -> RunFolder:
@@ -134,12 +135,15 @@ class RunFolder:
         atomic_write(self._checkpoint_path, lambda file: torch.save(dict(state), file))
         lines = "".join(json.dumps(row) + "\n" for row in state["metrics"]).encode()
         atomic_write(self.path / "metrics.jsonl", lambda file: file.write(lines) and None)
+        self.last_saved = state["step"]
 
     def load(self) -> dict[str, Any] | None:
         """The last checkpoint, or None when the run has not saved yet."""
         if not self._checkpoint_path.exists():
             return None
-        return torch.load(self._checkpoint_path, map_location="cpu", weights_only=True)
+        state = torch.load(self._checkpoint_path, map_location="cpu", weights_only=True)
+        self.last_saved = state["step"]
+        return state
 
     def finish(self, backbone: Mapping[str, torch.Tensor], result: Mapping[str, Any]) -> None:
         """Write the backbone's weights, then mark the card as finished."""

@@ -1,0 +1,138 @@
+"""The command line: parse, run one command, turn failures into messages and exit codes.
+
+Exit codes: 0 done, 1 a run that cannot go on, 2 a request or data that cannot be used, 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from whytransfer.commands.demo import DemoSettings
+from whytransfer.commands.doctor import DoctorSettings
+from whytransfer.commands.pretrain import PretrainSettings
+from whytransfer.commands.show import ShowViewsSettings
+from whytransfer.commands.transfer import TransferSettings
+from whytransfer.errors import InputError, RunError, unknown_name
+
+DESCRIPTION = """Which pretraining will transfer to my task, and why?
+
+  whytransfer demo                                          the whole way on generated scenes, a few minutes, no download
+  whytransfer show views --images photos/ --recipe default --out views.png
+  whytransfer pretrain --images photos/ --out runs/mine
+  whytransfer transfer --backbone runs/mine random:resnet18 --task readout --train train/ --test val/ --out results/
+  whytransfer doctor --images photos/                       how fast will it be, and what is in the way?
+
+Every command explains itself: whytransfer COMMAND --help. Settings can come from a file: --config FILE.yaml
+(what is typed behind it wins). --json prints one object per result on standard output.
+"""
+
+COMMANDS = {
+    "demo": DemoSettings,
+    "pretrain": PretrainSettings,
+    "transfer": TransferSettings,
+    "doctor": DoctorSettings,
+    "show": {"views": ShowViewsSettings},
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The `whytransfer` command."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        settings = parse(arguments)
+        run = _runner(settings)
+        run(settings)
+    except (InputError, RunError) as error:
+        sys.stderr.write(f"whytransfer: {error}\n")
+        sys.exit(2 if isinstance(error, InputError) else 1)
+    except KeyboardInterrupt:
+        sys.stderr.write("whytransfer: stopped. The same command goes on from the last save.\n")
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    finally:
+        _end_process_group()
+
+
+def parse(arguments: list[str]) -> Any:
+    """The settings object of the command that the arguments name. Exits (as argparse does) for --help."""
+    commands: Any = COMMANDS
+    path: list[str] = []
+    while isinstance(commands, dict):
+        name = arguments[len(path)] if len(arguments) > len(path) else "--help"
+        if name in ("-h", "--help", "--version"):
+            return _top_level(name)
+        if name not in commands:
+            raise unknown_name("command", " ".join([*path, name]), [" ".join([*path, c]) for c in commands])
+        path.append(name)
+        commands = commands[name]
+    rest = _with_config_file(arguments[len(path) :])
+    return tyro.cli(
+        commands,
+        prog=" ".join(["whytransfer", *path]),
+        args=rest,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+
+
+def _top_level(name: str) -> None:
+    if name == "--version":
+        from importlib.metadata import version
+
+        sys.stdout.write(f"whytransfer {version('whytransfer')}\n")
+    else:
+        lines = [f"  {c:10}{(s if isinstance(s, type) else next(iter(s.values()))).__doc__.splitlines()[0]}" for c, s in COMMANDS.items()]
+        sys.stdout.write(DESCRIPTION + "\nCommands:\n" + "\n".join(lines) + "\n")
+    sys.exit(0)
+
+
+def _with_config_file(arguments: list[str]) -> list[str]:
+    """Replace `--config FILE` by the file's settings, placed first so that what is typed wins."""
+    if "--config" not in arguments:
+        return arguments
+    at = arguments.index("--config")
+    if at + 1 >= len(arguments):
+        raise InputError("--config needs a file: --config FILE.yaml")
+    return [*_yaml_arguments(Path(arguments[at + 1])), *arguments[:at], *arguments[at + 2 :]]
+
+
+def _yaml_arguments(path: Path) -> list[str]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"--config {path}: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"--config {path}: expected a mapping of settings (such as `method: moco-v2`), got {type(content).__name__}.")
+    arguments: list[str] = []
+    for key, value in content.items():
+        flag = str(key).replace("_", "-")
+        if isinstance(value, bool):
+            arguments.append(f"--{flag}" if value else f"--no-{flag}")
+        elif value is not None:
+            arguments += [f"--{flag}", *map(str, value if isinstance(value, list) else [value])]
+    return arguments
+
+
+def _runner(settings: Any) -> Callable[[Any], None]:
+    """Each settings class is defined beside the `show` function that runs it."""
+    return sys.modules[type(settings).__module__].show  # type: ignore[no-any-return]
+
+
+def _end_process_group() -> None:
+    """Under gloo the process aborts at exit unless the group is destroyed."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""What every command shares: its settings are a frozen model, its answer is printed as a table or as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+
+import tyro
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from whytransfer.errors import InputError
+
+
+class Settings(BaseModel):
+    """Settings of one command: frozen, hashable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    as_json: Annotated[bool, tyro.conf.arg(name="json", help_behavior_hint="")] = False
+    """Print one JSON object per result on standard output and nothing else there."""
+
+    @classmethod
+    def made_from(cls, settings: Mapping[str, Any]) -> Any:
+        """Validate keyword settings; raises InputError with one line per wrong setting."""
+        try:
+            return cls(**settings)
+        except ValidationError as error:
+            lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
+            raise InputError("wrong settings: " + "; ".join(lines)) from None
+
+
+def print_json(records: Iterable[Mapping[str, Any]]) -> None:
+    """One object per line on standard output."""
+    for record in records:
+        sys.stdout.write(json.dumps(record, sort_keys=True) + "\n")
+    sys.stdout.flush()
+
+
+def print_table(title: str, columns: list[str], rows: Iterable[Iterable[Any]]) -> None:
+    """A table on standard output for people; all cells right-aligned but the first."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=max(80, console.measure(table).maximum))
+    console.print(table)

@@ -1,0 +1,63 @@
+"""`whytransfer show views`: what a recipe does to your own pictures, as a contact sheet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from whytransfer.commands.common import Settings, print_json
+
+
+class ShowViewsSettings(Settings):
+    """Draw a contact sheet of a recipe's views: each picture with the crops marked, then the views as the network sees them.
+
+    Look at it before training: what the views change is what the backbone learns to ignore.
+
+    Examples:
+      whytransfer show views --images photos/ --recipe default --out views.png
+      whytransfer show views --images scenes:100 --recipe appearance --size 96 --out appearance.png
+    """
+
+    images: str
+    """Folder, zip, scenes:COUNT, cifar10:ROOT, ..."""
+    out: Path
+    """PNG file to write."""
+    recipe: str = "default"
+    """default, spatial, appearance, moco-v1, simclr, byol, detcon-s, detcon-b, supervised, ladder-1 ... ladder-5."""
+    size: Annotated[int, Field(ge=8, le=1024)] = 128
+    """Side of the views in pixels."""
+    count: Annotated[int, Field(ge=1, le=100)] = 6
+    """Pictures, spread evenly over the set."""
+    seed: int = 0
+    """The views are those of a pretraining run with this seed, from epoch 0 on."""
+
+
+def show_views(**settings: Any) -> Path:
+    """Write the contact sheet; keywords are the fields of ShowViewsSettings. Returns the file's path."""
+    return run(ShowViewsSettings.made_from(settings))
+
+
+def run(s: ShowViewsSettings) -> Path:
+    import numpy as np
+
+    from whytransfer.images import open_images
+    from whytransfer.views.recipes import recipe
+    from whytransfer.views.sheet import contact_sheet
+
+    views = recipe(s.recipe)
+    images = open_images(s.images)
+    chosen = np.unique(np.linspace(0, len(images) - 1, min(s.count, len(images))).astype(int))
+    pixels = [np.ascontiguousarray(images[int(i)].image.permute(1, 2, 0).numpy()) for i in chosen]
+    s.out.parent.mkdir(parents=True, exist_ok=True)
+    contact_sheet(pixels, views, s.size, s.seed, s.out, index=chosen)
+    return s.out
+
+
+def show(s: ShowViewsSettings) -> None:
+    path = run(s)
+    if s.as_json:
+        print_json([{"file": str(path), "recipe": s.recipe}])
+    else:
+        print(f"{path}: open it to see recipe {s.recipe!r}")

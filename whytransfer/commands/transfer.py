@@ -1,0 +1,137 @@
+"""`whytransfer transfer`: what frozen backbones are worth on a labelled task, with intervals and the proof that they stayed frozen."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from whytransfer.commands.common import Settings, print_json, print_table
+
+
+class TransferSettings(Settings):
+    """Read a task out of frozen backbones: one table, every number with its 95 % interval. Compare with random features.
+
+    Tasks: readout (logistic regression over 45 strengths of regularisation, chosen by 5-fold cross-validation),
+    knn (20 nearest neighbours), sgd-readout (MoCo's protocol: lr 30, 100 epochs), factors (R2 of the latent factors of
+    generated scenes).
+
+    Examples:
+      whytransfer transfer --backbone runs/mine random:resnet18 --task readout --train data/train --test data/val --out results/mine
+      whytransfer transfer --backbone runs/default runs/appearance --task factors --train scenes:4000:1 --test scenes:1000:2 --out results/factors
+    """
+
+    backbone: Annotated[tuple[str, ...], Field(min_length=1)]
+    """One or more: run folder, weight file, random:ARCH[:SEED], torchvision:NAME:WEIGHTS, timm:NAME."""
+    train: str
+    """Labelled images to fit the readout on: folder, zip, scenes:COUNT:SEED, ..."""
+    test: str
+    """Labelled images to score it on (same classes)."""
+    out: Path
+    """Folder for results.jsonl; results of the same backbone, task and data are replaced, others are kept."""
+    task: str = "readout"
+    """readout, knn, sgd-readout or factors."""
+    size: Annotated[int, Field(ge=8, le=2048)] | None = None
+    """Side of the images in pixels; that of the backbone's own pretraining when not given (224 for weights from elsewhere)."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Decides folds, initial weights and bootstrap draws."""
+    batch: Annotated[int, Field(ge=1)] = 256
+    """Images per forward pass; changes only speed and memory."""
+    cache_gb: Annotated[float, Field(gt=0)] = 20.0
+    """Bound of the decoded cache; what does not fit is decoded at every access."""
+    device: str = "auto"
+    """auto takes a GPU where there is one."""
+
+
+def transfer(**settings: Any) -> list[Any]:
+    """Run one task on one or more backbones; keywords are the fields of TransferSettings. Returns the Result records.
+
+    transfer(backbone=["runs/mine"], task="knn", train="data/train", test="data/val", out="results/mine")[0].value
+    """
+    return list(run(TransferSettings.made_from(settings)))
+
+
+def run(s: TransferSettings) -> Iterator[Any]:
+    """Wire the settings to objects; yields Results as they are ready and keeps results.jsonl up to date."""
+    from whytransfer import progress
+    from whytransfer.backbones.load import load_backbone
+    from whytransfer.errors import unknown_name
+    from whytransfer.tasks import TASKS
+
+    if s.task not in TASKS:
+        raise unknown_name("task", s.task, TASKS)
+    backbones = [load_backbone(spec, _device(s.device)) for spec in s.backbone]  # all of them before the work starts
+    for spec, backbone in zip(s.backbone, backbones, strict=True):
+        if backbone.note:
+            progress.say(f"note: {spec}: {backbone.note}")
+        size = s.size or _pretraining_size(spec)
+        task = TASKS[s.task](_images(s, s.train, size), _images(s, s.test, size), size_px=size, seed=s.seed, batch=s.batch)
+        progress.say(f"{s.task} of {spec} at {size} px")
+        results = [_signed(result, s) for result in task.run(backbone, s.seed)]
+        _keep(s.out, results)
+        yield from results
+
+
+def show(s: TransferSettings) -> None:
+    """Run and print the answer for people, or as JSON lines."""
+    results = []
+    for result in run(s):
+        results.append(result)
+        if s.as_json:
+            print_json([dataclasses.asdict(result)])
+    if not s.as_json:
+        rows = [(r.model, r.metric, f"{r.value:.2f} {r.unit}", interval(r), r.n) for r in results]
+        print_table(f"{s.task}: {s.train} -> {s.test}", ["backbone", "metric", "value", "95 % interval", "n"], rows)
+        print(f"saved in {s.out / 'results.jsonl'}")
+
+
+def interval(result: Any) -> str:
+    """The interval of a result for a table."""
+    return "" if result.low is None else f"[{result.low:.2f}, {result.high:.2f}]"
+
+
+def _device(name: str) -> str:
+    import torch
+
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def _pretraining_size(spec: str) -> int:
+    import json
+
+    card = Path(spec) / "card.json"
+    if card.is_file():
+        return int(json.loads(card.read_text())["size"])
+    return 64 if spec.startswith("random:") else 224
+
+
+def _images(s: TransferSettings, spec: str, size: int) -> Any:
+    from whytransfer.commands.data import cached
+
+    return cached(spec, 2 * size, s.cache_gb)
+
+
+def _signed(result: Any, s: TransferSettings) -> Any:
+    from whytransfer.runs import command_line, versions
+
+    signed = {**result.provenance, "command": command_line(), "versions": versions(), "train": s.train, "test": s.test}
+    return dataclasses.replace(result, provenance=signed)
+
+
+def _keep(folder: Path, results: list[Any]) -> None:
+    """Replace the results of the same (model, data, task, seed) in results.jsonl, keep the others."""
+    import json
+
+    from whytransfer.runs import atomic_write
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "results.jsonl"
+    key = lambda r: (r["model"], r["data"], r["task"], r["seed"])  # noqa: E731
+    new = [json.loads(r.to_json()) for r in results]
+    old = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    kept = [r for r in old if key(r) not in {key(n) for n in new}]
+    content = "".join(json.dumps(r, sort_keys=True) + "\n" for r in [*kept, *new]).encode()
+    atomic_write(path, lambda file: file.write(content) and None)

@@ -1,0 +1,97 @@
+"""What is watched while a backbone trains: is it better than random features, is it collapsing?
+
+kNN accuracy needs labels; pair matching does not: of two views of each image, is the other view the nearest?
+Both are measured on the untrained backbone first, because a run can end below random features while its loss looks alive.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from whytransfer.nn.collapse import effective_rank, spread
+from whytransfer.nn.knn import knn_predict
+from whytransfer.views.engine import Viewer, eval_views
+from whytransfer.views.recipes import recipe
+
+BANK, QUERIES, PAIRS = 2000, 1000, 512
+K_NEIGHBOURS, TEMPERATURE = 20, 0.1
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One look at a backbone. Accuracies in %; spread 1 is uniform and 0 collapsed; rank counts directions in use."""
+
+    knn: float | None  # top-1, None without labels
+    pairs: float  # chance is 100 / 512
+    spread: float
+    rank: float
+
+    def as_dict(self) -> dict[str, float | None]:
+        return {"knn": self.knn, "pairs": self.pairs, "spread": self.spread, "rank": self.rank}
+
+
+class Monitor:
+    """Measures a backbone on a fixed bank and fixed queries, the same ones every epoch and in every run of a seed.
+
+    `images` is what is trained on; `val` (same classes) gives the queries where it is there, else they are training
+    images outside the bank, which flatters a supervised run: `queries_from` says which.
+    """
+
+    def __init__(self, images: Any, val: Any | None, size_px: int, seed: int, amp: bool) -> None:
+        self.images, self.size_px, self.amp = images, size_px, amp
+        order = np.random.Generator(np.random.Philox(key=[seed, 2**31])).permutation(len(images))
+        self.queries_from = "training images" if val is None else "val images"
+        if val is None:
+            n_queries = min(QUERIES, len(order) // 3)
+            self._queries, self._query_set = order[:n_queries], images
+            self._bank = order[n_queries : n_queries + BANK]
+        else:
+            self._query_set, self._bank = val, order[:BANK]
+            self._queries = np.random.Generator(np.random.Philox(key=[seed, 2**31])).permutation(len(val))[:QUERIES]
+        self._pairs = order[:PAIRS]
+        self._viewer = Viewer(recipe("moco-v2"), size_px, seed=2**31 - 1)
+
+    @property
+    def labelled(self) -> bool:
+        bank, queries = self.images.labels[self._bank], self._query_set.labels[self._queries]
+        return bool(len(bank) and len(queries) and (bank >= 0).all() and (queries >= 0).all() and len(set(bank)) > 1)
+
+    @torch.inference_mode()
+    def look(self, backbone: nn.Module) -> Standing:
+        """Measure `backbone` in eval mode; its training mode is put back afterwards."""
+        mode = backbone.training
+        backbone.eval()
+        try:
+            bank = self._features(backbone, self.images, self._bank)
+            knn = self._knn(backbone, bank) if self.labelled else None
+            return Standing(knn, self._pair_matching(backbone), float(spread(bank)), float(effective_rank(bank)))
+        finally:
+            backbone.train(mode)
+
+    def _knn(self, backbone: nn.Module, bank: Tensor) -> float:
+        labels = torch.from_numpy(self.images.labels[self._bank])
+        truth = torch.from_numpy(self._query_set.labels[self._queries])
+        queries = self._features(backbone, self._query_set, self._queries)
+        predicted = knn_predict(queries, bank, labels, k=K_NEIGHBOURS, temperature=TEMPERATURE)
+        return 100 * float((predicted == truth).float().mean())
+
+    def _pair_matching(self, backbone: nn.Module) -> float:
+        pixels = [self.images.pixels(int(i)) for i in self._pairs]
+        views = self._viewer(pixels, self._pairs, self.images.labels[self._pairs], epoch=0)
+        a, b = (nn.functional.normalize(self._forward(backbone, v), dim=1) for v in views.images)  # (P, D)
+        return 100 * float(((a @ b.T).argmax(1) == torch.arange(len(a))).float().mean())
+
+    def _features(self, backbone: nn.Module, images: Any, indices: np.ndarray) -> Tensor:
+        chunks = np.array_split(indices, max(1, len(indices) // 250))
+        return torch.cat([self._forward(backbone, eval_views([images.pixels(int(i)) for i in c], self.size_px)) for c in chunks])
+
+    def _forward(self, backbone: nn.Module, images: Tensor) -> Tensor:
+        device = next(backbone.parameters()).device
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.amp):
+            outs = [backbone(x.to(device, memory_format=torch.channels_last)).vector for x in images.split(250)]
+        return torch.cat(outs).float().cpu()

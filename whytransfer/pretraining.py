@@ -1,0 +1,254 @@
+"""The pretraining loop: views, step, after_step, log, save, resume. Everything it draws is a function of (seed, step)."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from whytransfer import progress
+from whytransfer.errors import RunError
+from whytransfer.loading import ahead, batch_indices, steps_per_epoch
+from whytransfer.monitor import Monitor, Standing
+from whytransfer.nn.schedules import Training, build_optimizer, lr_at
+from whytransfer.records import Views
+from whytransfer.runs import RunFolder
+
+WARMUP_STEPS = 10  # left out of the speed figures
+LOOK_AHEAD = 3  # batches of views prepared beside a GPU
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how: `batch` images per optimiser step over all ranks, in `accumulate` equal parts."""
+
+    training: Training
+    epochs: int
+    batch: int
+    seed: int
+    accumulate: int = 1
+    save_minutes: float = 5.0  # also saved at every epoch's end
+
+
+@dataclass
+class State:
+    """What a checkpoint holds besides the networks."""
+
+    step: int = 0
+    seconds: float = 0.0
+    random: dict[str, Any] = field(default_factory=dict)  # the untrained backbone's standing
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    epoch_losses: list[float] = field(default_factory=list)  # of the epoch that is under way
+
+
+class _Step(nn.Module):
+    """The method's loss as a forward over plain tensors, which is what Fabric's precision and DDP wrappers understand."""
+
+    def __init__(self, method: nn.Module) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, images: list[Tensor], index: Tensor, labels: Tensor, regions: list[Tensor]) -> dict[str, Tensor]:
+        return self.method.loss(Views(tuple(images), index, labels, tuple(regions)))
+
+
+class Pretraining:
+    """One run: `fit` trains `method` on `pixels` seen through `viewer` and leaves everything in `run`."""
+
+    def __init__(
+        self, method: Any, pixels: Any, viewer: Any, plan: Plan, run: RunFolder, fabric: Fabric, monitor: Monitor | None
+    ) -> None:
+        self.method, self.pixels, self.viewer, self.plan, self.run, self.fabric = method, pixels, viewer, plan, run, fabric
+        self.monitor = monitor
+        self.per_epoch = steps_per_epoch(len(pixels), plan.batch)
+        self.state = State()
+        self._speeds: list[float] = []
+        self._wait_s = 0.0
+        self._stop = False
+
+    def fit(self) -> dict[str, Any]:
+        """Train to the end of the plan, from the last checkpoint if there is one; return what `--json` prints."""
+        method = self.method.to(self.fabric.device, memory_format=torch.channels_last)
+        optimizer = build_optimizer(self.plan.training, method)
+        self._restore(optimizer)
+        if not self.state.random and self.monitor and self.fabric.is_global_zero:
+            self.state.random = self.monitor.look(method.backbone).as_dict()
+        step_module, fabric_optimizer = self.fabric.setup(_Step(method), optimizer)
+        method.train()
+        total = self.plan.epochs * self.per_epoch
+        with _stop_between_steps(self), progress.bar("pretraining", total, self.state.step) as update:
+            for epoch in range(self.state.step // self.per_epoch, self.plan.epochs):
+                self._epoch(epoch, step_module, fabric_optimizer, update)
+                self._end_epoch(epoch, optimizer)
+        return self._finish()
+
+    def _epoch(self, epoch: int, step_module: Any, optimizer: Any, update: progress.Update) -> None:
+        fabric, plan = self.fabric, self.plan
+        order = batch_indices(plan.seed, epoch, len(self.pixels), plan.batch, fabric.global_rank, fabric.world_size)
+        first = self.state.step - epoch * self.per_epoch
+        losses: list[Tensor] = []
+        last_save = began = time.perf_counter()
+        parts = (part for batch in order[first:] for part in np.array_split(batch, plan.accumulate))
+        views = ahead(lambda part: self._views(part, epoch), parts, LOOK_AHEAD if fabric.device.type == "cuda" else 0)
+        for _ in range(first, self.per_epoch):
+            losses.append(self._step(views, step_module, optimizer))
+            now = time.perf_counter()
+            self._speeds.append(plan.batch / (now - began))
+            self.state.seconds += now - began
+            began = now
+            self._check(losses)
+            self._log_step(losses[-1], optimizer, update)
+            if self._stop or now - last_save > 60 * plan.save_minutes:
+                self._save(optimizer.optimizer, losses)
+                losses = []
+                last_save = time.perf_counter()
+                if self._stop:
+                    raise KeyboardInterrupt
+                began = time.perf_counter()
+        self._keep(losses)
+
+    def _step(self, views: Iterator[Views], step_module: Any, optimizer: Any) -> Tensor:
+        """One optimiser step; returns the mean loss of its parts, still on the device."""
+        lr = lr_at(self.plan.training, self.state.step, self.per_epoch, self.plan.epochs, self.plan.batch)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        outs = []
+        for part in range(self.plan.accumulate):
+            waiting = time.perf_counter()
+            v = next(views).to(self.fabric.device)
+            images = [x.contiguous(memory_format=torch.channels_last) for x in v.images]
+            self._wait_s += time.perf_counter() - waiting
+            with self.fabric.no_backward_sync(step_module, enabled=part + 1 < self.plan.accumulate):
+                out = step_module(images, v.index, v.labels, list(v.regions))
+                self.fabric.backward(out["loss"] / self.plan.accumulate)
+            outs.append({k: t.detach() for k, t in out.items()})
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        self.state.step += 1
+        merged = {k: (torch.cat if outs[0][k].ndim else torch.stack)([o[k] for o in outs]) for k in outs[0]}
+        self.method.after_step(merged, self.state.step / (self.plan.epochs * self.per_epoch))
+        return merged["loss"].mean()
+
+    def _views(self, indices: np.ndarray, epoch: int) -> Views:
+        pixels = [self.pixels.pixels(int(i)) for i in indices]
+        return self.viewer(pixels, indices, self.pixels.labels[indices], epoch)
+
+    def _check(self, losses: list[Tensor], always: bool = False) -> None:
+        """Stop at a NaN or infinite loss. On a GPU only now and then: asking for the value waits for the device."""
+        if not (always or self.fabric.device.type == "cpu" or len(losses) % 20 == 0):
+            return
+        recent = torch.stack(losses if always else losses[-20:])
+        if bool(torch.isfinite(recent).all()):
+            return
+        step = self.state.step - len(recent) + int((~torch.isfinite(recent)).nonzero()[0])
+        kept = f"step {self.run.last_saved}" if self.run.last_saved is not None else "none yet"
+        raise RunError(
+            f"the loss became {float(recent[~torch.isfinite(recent)][0])} at step {step} (epoch {step // self.per_epoch}). "
+            f"Last good checkpoint: {kept}, in {self.run.path}. Try a lower --lr, a longer --warmup-epochs, a larger "
+            "--batch, or --precision 32; then start in a new --out."
+        )
+
+    def _keep(self, losses: list[Tensor]) -> None:
+        """Move the losses of the steps since the last save into the state, once they are known to be finite."""
+        if losses:
+            self._check(losses, always=True)
+            self.state.epoch_losses += torch.stack(losses).float().tolist()
+
+    def _log_step(self, loss: Tensor, optimizer: Any, update: progress.Update) -> None:
+        every = 1 if self.fabric.device.type == "cpu" else 20
+        if self.state.step % every == 0:
+            speed = statistics.median(self._speeds[-50:])
+            update(self.state.step, f"loss {float(loss):.3f}  {speed:.0f} images/s")
+            if self.state.step % max(10, every) == 0:
+                lr = optimizer.param_groups[0]["lr"]
+                self.fabric.log_dict({"loss": float(loss), "lr": lr, "images_per_second": speed}, step=self.state.step)
+
+    def _end_epoch(self, epoch: int, optimizer: Any) -> None:
+        if self.fabric.is_global_zero:
+            losses, self.state.epoch_losses = self.state.epoch_losses, []
+            row = {"epoch": epoch + 1, "loss": statistics.fmean(losses), **self._speed(), "seconds": self.state.seconds}
+            if self.monitor:
+                row |= self.monitor.look(self.method.backbone).as_dict()
+            self.state.metrics.append(row)
+            self.fabric.log_dict({k: v for k, v in row.items() if isinstance(v, float)}, step=self.state.step)
+            left = (self.plan.epochs - epoch - 1) * self.state.seconds / (epoch + 1)
+            progress.say(f"epoch {epoch + 1}/{self.plan.epochs}  {describe(row, self.state.random)}  ETA {progress.duration(left)}")
+        self._save(optimizer)
+
+    def _speed(self) -> dict[str, float]:
+        timed = self._speeds[WARMUP_STEPS:] or self._speeds
+        busy = sum(self.plan.batch / s for s in self._speeds)
+        return {"images_per_second": statistics.median(timed), "waiting_for_data": self._wait_s / busy} if timed else {}
+
+    def _save(self, optimizer: Any, losses: list[Tensor] | None = None) -> None:
+        if losses:
+            self._keep(losses)
+        if self.fabric.is_global_zero:
+            self.run.save(
+                {
+                    "method": self.method.state_dict(),
+                    "backbone": self.method.backbone.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    **vars(self.state),
+                }
+            )
+        self.fabric.barrier()
+
+    def _restore(self, optimizer: Any) -> None:
+        saved = self.run.load()
+        if saved is None:
+            return
+        self.method.load_state_dict(saved["method"])
+        optimizer.load_state_dict(saved["optimizer"])
+        self.state = State(**{k: saved[k] for k in vars(self.state)})
+        progress.say(f"continuing {self.run.path} at step {self.state.step} of {self.plan.epochs * self.per_epoch}")
+
+    def _finish(self) -> dict[str, Any]:
+        last = self.state.metrics[-1]
+        result = {**last, "width": self.method.backbone.width, "random": self.state.random, "knn_queries": self.monitor.queries_from if self.monitor else None}
+        if self.fabric.is_global_zero:
+            self.run.finish(self.method.backbone.state_dict(), result)
+        return result
+
+
+def describe(row: dict[str, Any], random: dict[str, Any]) -> str:
+    """One epoch in words: loss, standing against random features, speed."""
+    words = [f"loss {row['loss']:.3f}"]
+    if row.get("knn") is not None:
+        words.append(f"kNN {row['knn']:.1f} % (random features {random['knn']:.1f} %)")
+    if "pairs" in row:
+        words.append(f"pairs {row['pairs']:.0f} % (random {random['pairs']:.0f} %)  spread {row['spread']:.2f}  rank {row['rank']:.0f}")
+    if "images_per_second" in row:
+        words.append(f"{row['images_per_second']:.0f} images/s")
+    return "  ".join(words)
+
+
+@contextlib.contextmanager
+def _stop_between_steps(run: Pretraining) -> Iterator[None]:
+    """The first Ctrl-C (or SIGTERM) lets the step end and saves; the second one stops at once."""
+
+    def on_signal(number: int, frame: object) -> None:
+        if run._stop:
+            raise KeyboardInterrupt
+        run._stop = True
+        progress.say("stopping after this step; the run will be saved (again to stop at once)")
+
+    try:
+        before = {s: signal.signal(s, on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: signals are the caller's business
+        yield
+        return
+    try:
+        yield
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)
