@@ -1,7 +1,8 @@
 """Weight files of many origins -> the state dict of one of our ResNets, or a message that says what does not fit.
 
-The trunk is found by its own keys, whatever wraps it (`state_dict`, `module.encoder_q.`, `backbone.` ...): every dictionary in
-the file is flattened to dotted keys, and a trunk is wherever `PREFIXconv1.weight` and `PREFIXlayer1.0.conv1.weight` meet.
+The trunk is found by its own keys, whatever wraps it (`state_dict`, `module.encoder_q.`, `backbone.` ...): every
+dictionary in the file is flattened to dotted keys, and a trunk is wherever `PREFIXconv1.weight` and
+`PREFIXlayer1.0.conv1.weight` meet.
 Nothing here runs code from a file: safetensors, or `torch.load(weights_only=True)`.
 """
 
@@ -43,7 +44,7 @@ def fingerprint(module: nn.Module) -> str:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Every tensor of a weight file under its dotted key, on the CPU; InputError for a file that cannot be read safely."""
+    """Every tensor of a weight file under its dotted key, on the CPU; InputError when it cannot be read safely."""
     if not path.is_file():
         raise InputError(f"no weight file at {path}")
     try:
@@ -51,20 +52,25 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "weights_only" in str(error).lower():
-            raise InputError(
-                f"{path} holds pickled Python objects besides tensors, and reading them could run code from the file, so it is "
-                "refused (torch.load with weights_only=True). Save only the weights where the file came from: "
-                "torch.save(model.state_dict(), ...)."
-            ) from None
-        raise _unreadable(path, error) from None
+        raise _needs_code(path, error) from None
     except (RuntimeError, EOFError, ValueError, KeyError, OSError, SafetensorError) as error:
         raise _unreadable(path, error) from None
     return dict(_flatten(content, ""))
 
 
+def _needs_code(path: Path, error: pickle.UnpicklingError) -> InputError:
+    found = re.search(r"GLOBAL (\S+)", str(error))
+    what = f"an object of {found[1]}" if found else "a plain pickle"
+    return InputError(
+        f"{path} holds more than tensors ({what}), and reading that could run code from the file, so it is refused "
+        "(torch.load with weights_only=True). Save only the weights where the file came from: "
+        "torch.save(model.state_dict(), FILE)."
+    )
+
+
 def _unreadable(path: Path, error: BaseException) -> InputError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    text = "" if isinstance(error, KeyError) else str(error).strip()  # a KeyError holds one unknown byte of a pickle
+    reason = (text or "it ends or breaks off where data should be").splitlines()[0].partition(". ")[0]
     size = path.stat().st_size
     return InputError(f"{path} ({size:,} bytes) is no readable weight file, or is damaged: {reason}")
 
@@ -85,7 +91,7 @@ def find_trunk(tensors: Mapping[str, Tensor], path: Path) -> tuple[str, dict[str
     """
     prefixes = [k.removesuffix("conv1.weight") for k in tensors if re.search(r"(^|\.)conv1\.weight$", k)]
     prefixes = [p for p in prefixes if f"{p}layer1.0.conv1.weight" in tensors]
-    renamed = {p: {k.removeprefix(p): v for k, v in tensors.items() if k.startswith(p)} for p in prefixes}
+    renamed = {p: {k.removeprefix(p): v for k, v in tensors.items() if _is_trunk(k, p)} for p in prefixes}
     for prefix in [k.removesuffix("4.0.conv1.weight") for k in tensors if k.endswith("4.0.conv1.weight")]:
         if f"{prefix}0.weight" in tensors:  # nn.Sequential(*resnet.children()), as lightly's examples save it
             renamed[prefix] = _from_sequential(tensors, prefix)
@@ -112,7 +118,7 @@ def _from_sequential(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Te
 
 
 def infer_arch(trunk: Mapping[str, Tensor], path: Path) -> Arch:
-    """Depth from the blocks, width and stem from the first convolution; InputError when no ResNet of ours is so built."""
+    """Depth from the blocks, width and stem from the first convolution; InputError when it is no ResNet of ours."""
     blocks = tuple(len({k.split(".")[1] for k in trunk if k.startswith(f"layer{i}.")}) for i in (1, 2, 3, 4))
     bottleneck = "layer1.0.conv3.weight" in trunk
     depths = [d for d, counts in BLOCKS.items() if counts == blocks and Arch(d).bottleneck == bottleneck]
@@ -121,7 +127,8 @@ def infer_arch(trunk: Mapping[str, Tensor], path: Path) -> Arch:
         kind = "bottleneck" if bottleneck else "basic"
         raise InputError(
             f"{path} is no ResNet known here: {kind} blocks {blocks}, {channels} stem channels of {kernel}x{kernel}. "
-            f"Known depths: {', '.join(f'{d} {counts}' for d, counts in BLOCKS.items())}; stems 7x7 and 3x3; widths 64 to 576."
+            f"Known depths: {', '.join(f'{d} {counts}' for d, counts in BLOCKS.items())}; "
+            "stems 7x7 and 3x3; 64 to 576 stem channels."
         )
     return Arch(depths[0], channels // 64, small=kernel == 3)
 
@@ -129,7 +136,7 @@ def infer_arch(trunk: Mapping[str, Tensor], path: Path) -> Arch:
 def load_into(module: nn.Module, trunk: Mapping[str, Tensor], path: Path) -> None:
     """Put trunk tensors into a module, all of them or none; InputError naming the first keys and shapes that differ."""
     wanted = module.state_dict()
-    given = {k: v for k, v in trunk.items() if _TRUNK.match(k)}
+    given = dict(trunk)
     for name in wanted:
         if name.endswith("num_batches_tracked"):  # files from before 2018 have none
             given.setdefault(name, torch.zeros((), dtype=torch.long))
@@ -150,7 +157,7 @@ def load_into(module: nn.Module, trunk: Mapping[str, Tensor], path: Path) -> Non
 def load_checkpoint(path: Path | str, backbone: ResNet | None = None) -> tuple[ResNet, str]:
     """A ResNet with the weights of a file, and a note of where in the file they were and what was left aside.
 
-    Without `backbone` its architecture is read off the tensors; with one, the file must fit it exactly (to go on from weights).
+    Without `backbone` its architecture is read off the tensors; with one, the file must fit it exactly.
     """
     path = Path(path)
     tensors = read_tensors(path)
@@ -158,7 +165,8 @@ def load_checkpoint(path: Path | str, backbone: ResNet | None = None) -> tuple[R
     if backbone is None:
         backbone = _unfilled(infer_arch(trunk, path))
     load_into(backbone, trunk, path)
-    aside = sorted({_after_common(key, prefix) for key in tensors if not _is_trunk(key, prefix)})
+    used = {id(tensor) for tensor in trunk.values()}
+    aside = sorted({_after_common(key, prefix) for key, tensor in tensors.items() if id(tensor) not in used})
     note = [f"weights under {prefix!r}"] if prefix else []
     note += [f"left aside: {', '.join(aside[:8])}{' ...' if len(aside) > 8 else ''}"] if aside else []
     return backbone, "; ".join(note)
@@ -172,12 +180,11 @@ def _unfilled(arch: Arch) -> ResNet:
 
 
 def _is_trunk(key: str, prefix: str) -> bool:
-    rest = key.removeprefix(prefix)
-    return key.startswith(prefix) and bool(_TRUNK.match(rest) or rest.partition(".")[0] in _SEQUENTIAL)
+    return key.startswith(prefix) and bool(_TRUNK.match(key, len(prefix)))
 
 
 def _after_common(key: str, prefix: str) -> str:
-    """The first part in which a key leaves the prefix: ("state_dict.encoder_k.conv1.weight", "state_dict.encoder_q.") -> "encoder_k"."""
+    """The first part in which a key leaves the prefix: ("model.k.bn1.bias", "model.q.") -> "k"."""
     parts, common = key.split("."), prefix.split(".")
     while len(parts) > 1 and parts[0] == common[0]:
         parts, common = parts[1:], common[1:]

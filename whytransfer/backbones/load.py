@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from whytransfer.backbones.backbone import Backbone
 from whytransfer.backbones.checkpoints import SUFFIXES, load_checkpoint
+from whytransfer.backbones.foreign import timm_backbone, torchvision_backbone
 from whytransfer.backbones.resnet import Arch, build, names
 from whytransfer.errors import InputError, unknown_name
 
@@ -28,7 +30,8 @@ def load_backbone(spec: str | Path, device: torch.device | str = "cpu", frozen: 
     Raises InputError for a name, file or folder that cannot be a backbone; the message lists what can.
     """
     spec = str(spec)
-    backbone = _load(spec)
+    with torch.random.fork_rng(devices=[]):  # building draws random numbers; those of the caller stay as they were
+        backbone = _load(spec)
     backbone.spec = spec
     backbone.requires_grad_(not frozen)
     return backbone.eval().to(device)
@@ -39,28 +42,38 @@ def _load(spec: str) -> Backbone:
     if path.is_dir():
         return _from_run(path)
     if path.is_file():
-        backbone, backbone.note = load_checkpoint(path)
-        return backbone
+        return _from_file(path)
     scheme, colon, rest = spec.partition(":")
-    if "+" in spec and not Path(rest.rpartition("@")[2].partition(":")[2]).exists():
+    if "+" in spec and not _names_a_file(rest):
         raise InputError(
-            f"{spec!r} asks for a fusion of backbones (A+B), which this version cannot do yet; name one backbone"
+            f"{spec!r} asks for a fusion (A+B), which arrives in a later version; name one backbone for now"
         )
     if colon and scheme in _SCHEMES:
         return _SCHEMES[scheme](rest)
     raise _unknown(spec)
 
 
+def _names_a_file(rest: str) -> bool:
+    """Whether NAME:FILE or NAME@FILE ends in a file that exists (its path may hold any character, a plus too)."""
+    return any(Path(rest.partition(mark)[2]).is_file() for mark in ":@")
+
+
 def _unknown(spec: str) -> InputError:
     if spec in names():
         return InputError(
-            f"{spec!r} is an architecture, and a backbone needs weights too: random:{spec} for untrained ones"
+            f"{spec!r} is an architecture; a backbone needs weights too: random:{spec} for untrained ones"
         )
     if Path(spec).suffix in SUFFIXES or "/" in spec:
         return InputError(f"no backbone at {spec}: there is no such file or folder")
     if ":" in spec:
         return unknown_name("kind of backbone", spec.partition(":")[0], _SCHEMES)
     return InputError(f"unknown backbone {spec!r}. It can be {'; '.join(FORMS)}.")
+
+
+def _from_file(path: Path) -> Backbone:
+    backbone, note = load_checkpoint(path)
+    backbone.note = note
+    return backbone
 
 
 def _from_run(folder: Path) -> Backbone:
@@ -84,14 +97,17 @@ def _from_run(folder: Path) -> Backbone:
 
 
 def _random(rest: str) -> Backbone:
-    """random:ARCH[:SEED]; the process's own random numbers stay as they were."""
+    """random:ARCH[:SEED], the same weights for the same seed on every machine."""
     name, _, seed = rest.partition(":")
     Arch.parse(name)
     if seed and not seed.isdecimal():
         raise InputError(f"random:{rest}: the seed must be a whole number, got {seed!r}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(seed or 0))
-        return build(name)
+    torch.default_generator.manual_seed(int(seed or 0))
+    return build(name)
 
 
-_SCHEMES = {"random": _random}
+_SCHEMES: dict[str, Callable[[str], Backbone]] = {
+    "random": _random,
+    "torchvision": torchvision_backbone,
+    "timm": timm_backbone,
+}

@@ -1,8 +1,9 @@
 """ResNet-18/34/50/101/152/200 of any width, with a stem for photographs or for small images, showing every stage.
 
-Post-activation ResNet with the stride in the 3x3 convolution of the bottleneck ("v1.5", as torchvision and the papers of
-this field use it) [He 2016, arXiv 1512.03385]; state-dict names equal torchvision's without `fc`, so its files load as they are.
-The width multiplier scales every channel, the stem's too: resnet50x3 has 6144 features [Kolesnikov 2019, arXiv 1901.09005].
+Post-activation ResNet with the stride in the 3x3 convolution of the bottleneck ("v1.5", as torchvision and the papers
+of this field use it) [He 2016, arXiv 1512.03385]; state-dict names equal torchvision's without `fc`, so its files load
+as they are. The width multiplier scales every channel, the stem's too: resnet50x3 has 6144 features
+[Kolesnikov 2019, arXiv 1901.09005].
 
 Shape letters: B batch, C channels, H height, W width, D feature width.
 """
@@ -117,7 +118,7 @@ def _shortcut(channels_in: int, channels_out: int, stride: int, norm: Norm) -> n
 
 
 class ResNet(Backbone):
-    """Stem, four stages and the mean over places; the stage "stem" is what layer1 receives (after the max-pool, if any)."""
+    """Stem, four stages and the mean over places; the stage "stem" is what layer1 receives (after any max-pool)."""
 
     def __init__(self, arch: Arch, norm: Norm = nn.BatchNorm2d):
         block: type[BasicBlock] | type[Bottleneck] = Bottleneck if arch.bottleneck else BasicBlock
