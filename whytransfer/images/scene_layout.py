@@ -2,9 +2,9 @@
 
 Every number is a function of (seed, index) through chance.uniform, so factors, labels and keypoints need no rendering.
 The first ten factors are those of Causal3DIdent [von Kügelgen et al. 2021, "Self-supervised learning with data
-augmentations provably isolates content from style"]. No factor wraps around, so that a linear R2 means something: angles
-stay within 60 degrees, and a hue of 0 to 1 runs along an arc of the colour circle, from red over orange, yellow, green,
-cyan and blue to violet, in steps that look even (HSV would make half of all objects green).
+augmentations provably isolates content from style"]. No factor wraps around, so that a linear R2 means something:
+angles stay within 60 degrees, and a hue of 0 to 1 runs along an arc of the colour circle, from red over orange, yellow,
+green, cyan and blue to violet, in steps that look even (HSV would make half of all objects green).
 """
 
 from __future__ import annotations
@@ -16,13 +16,21 @@ from numpy.typing import NDArray
 
 from whytransfer.chance import uniform
 from whytransfer.images import scene_render as r
-from whytransfer.images.scene_render import BOX, ELLIPSOID, FRUSTUM, PRISM, TORUS, Layout
+from whytransfer.images.scene_render import BOX, ELLIPSOID, FRUSTUM, PRISM, TORUS
 
 Array = NDArray[np.float64]
 X, Y, Z = range(3)
 OBJECTS = 4  # the main one and one to three smaller ones
 STREAM = 0x5CE7E  # the epoch word of chance.uniform: no augmentation with the same seed draws the same numbers
-WHEEL = np.array([0, 32, 55, 115, 180, 222, 280]) / 360  # HSV hue in turns at even steps of our hue: red, orange ... violet
+WHEEL = np.array([0, 32, 55, 115, 180, 222, 280]) / 360  # HSV hue in turns at even steps of our hue, red to violet
+
+
+class Layout(NamedTuple):
+    """B scenes as the renderer reads them: rows of numbers, in the columns that scene_render names."""
+
+    objects: Array  # (B, K, OBJECT_COLUMNS), the main object first
+    rooms: Array  # (B, ROOM_COLUMNS)
+
 
 class Shape(NamedTuple):
     """One class, upright within the unit sphere, its front towards the camera (-z)."""
@@ -131,7 +139,7 @@ def project(points: Array, side_px: float = 1.0) -> Array:
 
 
 def rgb_of(hue: Array, saturation: Array | float, value: Array | float) -> Array:
-    """Painter's hue, saturation and value in [0, 1] -> (..., 3) linear RGB (squared, as the renderer's gamma is two)."""
+    """Painter's hue, saturation, value in [0, 1] -> (..., 3) linear RGB: squared, as the renderer's gamma is two."""
     turn = np.interp(hue, np.linspace(0, 1, len(WHEEL)), WHEEL)[..., None]
     ramp = np.clip(np.abs((turn * 6 + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
     return (np.asarray(value)[..., None] * (1 - np.asarray(saturation)[..., None] * (1 - ramp))) ** 2
@@ -156,13 +164,22 @@ def layout(seed: int, index: NDArray[np.int64]) -> Layout:
         shape[..., None], position, scale[..., None], rotations(angles).reshape(*shape.shape, 9),
         _tones(hue, draws[..., 5:7], draws[..., 12]), texture, pattern, _extent(position, scale), _TABLE[shape],
     )  # fmt: skip
-    return Layout(np.concatenate(columns, axis=-1), np.concatenate([_light(factors), _background(factors, room)], axis=-1))
+    rooms = np.concatenate([_light(factors), _background(factors, room)], axis=-1)
+    return Layout(np.concatenate(columns, axis=-1), rooms)
+
+
+def keypoints(scene: Layout) -> Array:
+    """(B, K, 5, 3) the keypoints of every object in the world; those of absent objects mean nothing."""
+    things = scene.objects
+    turn = things[..., r.TURN : r.TURN + 9].reshape(*things.shape[:2], 3, 3)
+    upright = KEYPOINTS[things[..., r.SHAPE].astype(int)] * things[..., r.SCALE, None, None]
+    return things[..., None, r.AT : r.AT + 3] + upright @ turn.swapaxes(-1, -2)
 
 
 def _places(factors: dict[str, Array], draws: Array) -> tuple[Array, Array]:
-    """Positions (B, K, 3) and radii (B, K): the main object where the factors say, the others around the image's middle.
+    """Positions (B, K, 3) and radii (B, K): the main object where the factors say, the others around the middle.
 
-    The others stand wholly in front of or behind the main one's sphere, so that objects may hide but never cut each other.
+    The others stand wholly in front of or behind the main one's bounding sphere: objects may hide, never cut it.
     """
     main = np.stack([factors[f"object_{axis}"] for axis in "xyz"], axis=-1)
     turn = draws[:, :1, 13] + (np.arange(OBJECTS - 1) + 0.5 * (draws[:, 1:, 13] - 0.5)) / (OBJECTS - 1)
@@ -214,15 +231,16 @@ def _background(factors: dict[str, Array], draws: Array) -> Array:
     other = np.where(draws[:, 6] < 0.5, 0.68 * value, np.minimum(1.3 * value, 1.0))
     floor = value * (0.7 + 0.25 * draws[:, 7])
     style = [np.floor(draws[:, 1] * 5), 0.6 + draws[:, 2], draws[:, 3], np.cos(slant), np.sin(slant)]
-    return np.concatenate([*(rgb_of(hue, saturation, v) for v in (value, other, floor)), np.stack(style, axis=-1)], axis=-1)
+    colours = [rgb_of(hue, saturation, v) for v in (value, other, floor)]
+    return np.concatenate([*colours, np.stack(style, axis=-1)], axis=-1)
 
 
 def _shape_table() -> Array:
     """(C, columns) white spot, shadow, dark spot and parts of each shape, as the renderer reads them."""
     table = np.full((len(SHAPES), r.OBJECT_COLUMNS - r.SPOT), -1.0)
     for row, shape in zip(table, SHAPES.values(), strict=True):
-        numbers = [*shape.keypoints[0], shape.spot, shape.shadow, *shape.hollow, *(x for part in shape.parts for x in part)]
-        row[: len(numbers)] = numbers
+        numbers = (shape.keypoints[0], (shape.spot, shape.shadow), shape.hollow, *shape.parts)
+        row[: sum(map(len, numbers))] = np.concatenate(numbers)
     return table
 
 

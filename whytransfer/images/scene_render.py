@@ -10,7 +10,6 @@ numba's cache notices a change of this file only. Letters: B scenes, K objects, 
 from __future__ import annotations
 
 from math import cos, floor, inf, sin, sqrt
-from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -24,42 +23,32 @@ PLAIN, STRIPES, CHECKER, DOTS, NOISE = range(5)  # textures
 SWEEP, FLOOR, WALLPAPER, TILES, CLOUDS = range(5)  # backgrounds
 TAU = 6.283185307179586
 
-kernel = njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
-
-
-class Layout(NamedTuple):
-    """B scenes as the kernels read them: rows of numbers, in the columns below; colours are linear RGB."""
-
-    objects: np.ndarray  # (B, K, OBJECT_COLUMNS) float64, the main object first
-    rooms: np.ndarray  # (B, ROOM_COLUMNS) float64
-
+kernel = njit(cache=True, nogil=True, error_model="numpy")  # called from Python
+helper = njit(nogil=True, error_model="numpy", forceinline=True)  # calls that pass arrays cost more than the work
 
 # Columns of an object: shape (-1: absent), position, radius of the bounding sphere, rotation to the world (row by row),
 # base colour and second tone, texture, its cycles per radius and three phases in turns, u0 u1 v0 v1 of the bounding
 # sphere in image widths, white spot (xyz, radius), radius of the soft shadow, dark spot (xyz, radius), then the parts:
 # primitive (-1: none), axis, offset xyz, three sizes.
-SHAPE, AT, SCALE, TURN, BASE, TONE, TEXTURE, WAVE, EXTENT, SPOT, SHADOW, HOLLOW, PARTS = (
-    0, 1, 4, 5, 14, 17, 20, 21, 25, 29, 33, 34, 38,
-)  # fmt: skip
+SHAPE, AT, SCALE, TURN, BASE, TONE, TEXTURE, WAVE, EXTENT = 0, 1, 4, 5, 14, 17, 20, 21, 25
+SPOT, SHADOW, HOLLOW, PARTS = 29, 33, 34, 38
 PART_COLUMNS, PARTS_PER_OBJECT = 8, 3
 OBJECT_COLUMNS = PARTS + PART_COLUMNS * PARTS_PER_OBJECT
-# Columns of a room: direction towards the light, its colour; wall, wall's second tone, floor; background, its frequency,
-# phase, and cosine and sine of the pattern's slant.
+# Columns of a room: direction towards the light, its colour; wall, wall's second tone, floor; background, its
+# frequency, phase, and cosine and sine of the pattern's slant.
 LIGHT, TINT, WALL, PAPER, GROUND, STYLE, PRINT = 0, 3, 6, 9, 12, 15, 16
 ROOM_COLUMNS = 20
 
 
-@kernel
+@helper
 def _turn(x, y, z, axis):
     """The coordinates in cyclic order with `axis` first; turning by (3 - axis) % 3 undoes it."""
     if axis == 0:
         return x, y, z
-    if axis == 1:
-        return y, z, x
-    return z, x, y
+    return (y, z, x) if axis == 1 else (z, x, y)
 
 
-@kernel
+@helper
 def _ellipsoid(ox, oy, oz, dx, dy, dz, a, b, c):
     """First hit: (t, normal, face); t is inf for a miss, the normal is not yet of unit length."""
     px, py, pz, qx, qy, qz = ox / a, oy / b, oz / c, dx / a, dy / b, dz / c
@@ -71,7 +60,7 @@ def _ellipsoid(ox, oy, oz, dx, dy, dz, a, b, c):
     return t, (px + t * qx) / a, (py + t * qy) / b, (pz + t * qz) / c, 0
 
 
-@kernel
+@helper
 def _slab(o, d, half):
     """Where the ray is between two parallel planes: (t_in, t_out)."""
     if abs(d) < 1e-12:
@@ -80,22 +69,18 @@ def _slab(o, d, half):
     return min(near, far), max(near, far)
 
 
-@kernel
+@helper
 def _box(ox, oy, oz, dx, dy, dz, a, b, c):
     x0, x1 = _slab(ox, dx, a)
     y0, y1 = _slab(oy, dy, b)
     z0, z1 = _slab(oz, dz, c)
     t = max(x0, y0, z0)
-    if t > min(x1, y1, z1):
-        return inf, 0.0, 0.0, 1.0, 0
-    if t == x0:
-        return t, -np.sign(dx), 0.0, 0.0, 1
-    if t == y0:
-        return t, 0.0, -np.sign(dy), 0.0, 2
-    return t, 0.0, 0.0, -np.sign(dz), 3
+    in_x, in_y, in_z = t == x0, t == y0, t == z0
+    t = t if t <= min(x1, y1, z1) else inf
+    return t, -np.sign(dx) * in_x, -np.sign(dy) * in_y, -np.sign(dz) * in_z, in_x + 2 * in_y + 3 * in_z
 
 
-@kernel
+@helper
 def _frustum(ou, ov, ow, du, dv, dw, low, high, half):
     """A capped cone along u: radius `low` at u = -half, `high` at u = half; equal radii make a cylinder."""
     slope, middle = (high - low) / (2.0 * half), 0.5 * (low + high)
@@ -118,14 +103,13 @@ def _frustum(ou, ov, ow, du, dv, dw, low, high, half):
     return best, nu, nv, nw, face
 
 
-@kernel
+@helper
 def _torus(ou, ov, ow, du, dv, dw, ring, tube):
     """A ring around the axis u, met by sphere tracing its exact distance function."""
     length = sqrt(du * du + dv * dv + dw * dw)
     du, dv, dw = du / length, dv / length, dw / length
     along = ou * du + ov * dv + ow * dw
-    outer = ring + tube
-    root = along * along - (ou * ou + ov * ov + ow * ow - outer * outer)
+    root = along * along - (ou * ou + ov * ov + ow * ow - (ring + tube) ** 2)
     if root < 0.0:
         return inf, 0.0, 0.0, 1.0, 0
     t, end = -along - sqrt(root), -along + sqrt(root)
@@ -142,26 +126,23 @@ def _torus(ou, ov, ow, du, dv, dw, ring, tube):
     return inf, 0.0, 0.0, 1.0, 0
 
 
-@kernel
+@helper
 def _prism(ou, ov, ow, du, dv, dw, radius, half):
     """A regular triangle in (v, w), one corner up at w = radius, drawn out along u."""
     t, far = _slab(ou, du, half)
     nu, nv, nw, face = -np.sign(du), 0.0, 0.0, 1
     for side in range(3):
-        mv = 0.8660254037844386 * (side - 1)
-        mw = -1.0 if side == 1 else 0.5
+        mv, mw = 0.8660254037844386 * (side - 1), -1.0 if side == 1 else 0.5
         over, speed = ov * mv + ow * mw - 0.5 * radius, dv * mv + dw * mw
-        cross = -over / speed if abs(speed) > 1e-12 else (inf if over > 0.0 else -inf)
-        if speed > 0.0:
+        cross = -over / speed if abs(speed) > 1e-12 else over * inf
+        if speed > 1e-12:
             far = min(far, cross)
         elif cross > t:
             t, nu, nv, nw, face = cross, 0.0, mv, mw, 2 + side
-    if t > far:
-        return inf, 0.0, 0.0, 1.0, 0
-    return t, nu, nv, nw, face
+    return t if t <= far else inf, nu, nv, nw, face
 
 
-@kernel
+@helper
 def hit_part(things, k, p, ox, oy, oz, dx, dy, dz):
     """First hit of a ray with the part of object k that starts in column p, in object axes: (t, nx, ny, nz, face)."""
     kind, axis = int(things[k, p]), int(things[k, p + 1])
@@ -182,7 +163,7 @@ def hit_part(things, k, p, ox, oy, oz, dx, dy, dz):
     return t, nx, ny, nz, face
 
 
-@kernel
+@helper
 def _into(things, k, x, y, z):
     """World direction to the axes of object k, in units of its radius: the transposed rotation."""
     scale = 1.0 / things[k, SCALE]
@@ -193,7 +174,7 @@ def _into(things, k, x, y, z):
     )
 
 
-@kernel
+@helper
 def _out(things, k, x, y, z):
     """Direction in the axes of object k to the world, made a unit vector."""
     length = sqrt(x * x + y * y + z * z)
@@ -227,7 +208,7 @@ def nearest(things, u, v):
     return found, key, best, nx, ny, nz
 
 
-@kernel
+@helper
 def _lattice(i, j, k):
     """A number in [0, 1) for a point of the integer lattice."""
     h = np.uint32(np.int64(i) * 374761393 + np.int64(j) * 668265263 + np.int64(k) * 1274126177)
@@ -235,7 +216,7 @@ def _lattice(i, j, k):
     return float(np.uint32(h ^ (h >> np.uint32(16)))) / 4294967296.0
 
 
-@kernel
+@helper
 def _noise(x, y, z):
     """Smooth value noise in [0, 1] with features of size one."""
     i, j, k = floor(x), floor(y), floor(z)
@@ -249,13 +230,13 @@ def _noise(x, y, z):
     return total
 
 
-@kernel
+@helper
 def _soft(wave, width):
     """A wave in [-1, 1] squared off to 0 or 1, with an edge as wide as one pixel."""
     return min(max(0.5 + wave / max(width, 0.02), 0.0), 1.0)
 
 
-@kernel
+@helper
 def _texture(things, k, x, y, z, pixel):
     """How much of the second tone the surface has at an object point; `pixel` is the pixel's size there."""
     kind, f = int(things[k, TEXTURE]), things[k, WAVE] * TAU
@@ -272,7 +253,7 @@ def _texture(things, k, x, y, z, pixel):
     return _soft(_noise(0.35 * x, 0.35 * y, 0.35 * z) - 0.5, max(0.35 * f * pixel, 0.25))
 
 
-@kernel
+@helper
 def _lit(things, skip, x, y, z, lx, ly, lz, hard):
     """Share of a light that reaches a point: objects cast the soft shadow of a sphere; `hard` sharpens the edge."""
     share = 1.0
@@ -290,14 +271,14 @@ def _lit(things, skip, x, y, z, lx, ly, lz, hard):
     return share
 
 
-@kernel
+@helper
 def _spot(things, k, p, x, y, z, pixel):
     """How much of the painted spot in column p there is at an object point."""
     off = sqrt((x - things[k, p]) ** 2 + (y - things[k, p + 1]) ** 2 + (z - things[k, p + 2]) ** 2)
     return _soft(things[k, p + 3] - off, pixel)
 
 
-@kernel
+@helper
 def _object_colour(things, room, k, dx, dy, t, nx, ny, nz, pixel, out):
     """Lambert, a sky of ambient light and a touch of Blinn-Phong gloss; the normal is a unit vector of the world."""
     wx, wy, wz = dx * t, CAMERA_HEIGHT + dy * t, t
@@ -316,10 +297,10 @@ def _object_colour(things, room, k, dx, dy, t, nx, ny, nz, pixel, out):
         paint = things[k, BASE + c] * (1.0 - second) + things[k, TONE + c] * second
         paint = (paint * (1.0 - white) + 0.92 * white) * (1.0 - 0.85 * dark)
         sky = 0.16 + 0.08 * ny + 0.05 * room[GROUND + c] * (1.0 - ny)
-        out[c] = paint * (sky + 0.95 * room[TINT + c] * towards * share) + gloss * room[TINT + c] * share
+        out[c] += paint * (sky + 0.95 * room[TINT + c] * towards * share) + gloss * room[TINT + c] * share
 
 
-@kernel
+@helper
 def _paper(room, style, is_floor, x, y, z, pixel):
     """How much of the wall's second tone the background has at a point; `pixel` is the pixel's size there."""
     f, phase, c, s = room[PRINT], room[PRINT + 1], room[PRINT + 2], room[PRINT + 3]
@@ -334,7 +315,7 @@ def _paper(room, style, is_floor, x, y, z, pixel):
     return 0.0
 
 
-@kernel
+@helper
 def _room_colour(things, room, dx, dy, pixel, out):
     """Floor or wall behind the ray, with shadows; returns (depth, is_floor)."""
     is_floor = dy < 0.0 and -CAMERA_HEIGHT / dy < WALL_Z
@@ -344,8 +325,7 @@ def _room_colour(things, room, dx, dy, pixel, out):
     pixel = pixel * t / FOCAL * (t / CAMERA_HEIGHT if is_floor else 1.0)
     second = _paper(room, style, is_floor, x, y, z, pixel)
     towards = room[LIGHT + 1] if is_floor else -room[LIGHT + 2]
-    if style == SWEEP:  # floor and wall run into each other
-        towards = 0.72
+    towards = 0.72 if style == SWEEP else towards  # floor and wall run into each other
     towards *= 1.0 + 0.10 * room[LIGHT] * x  # brighter on the light's side
     share = _lit(things, -1, x, y, z, room[LIGHT], room[LIGHT + 1], room[LIGHT + 2], 0.12)
     below = _lit(things, -1, x, y, z, 0.0, 1.0, 0.0, 0.9) if is_floor else 1.0
@@ -354,13 +334,13 @@ def _room_colour(things, room, dx, dy, pixel, out):
     towards *= 0.85 * (0.25 + 0.75 * share)
     for c in range(3):
         paint = room[first + c] * (1.0 - second) + room[PAPER + c] * second
-        out[c] = paint * shade * (0.25 + room[TINT + c] * towards)
+        out[c] += paint * shade * (0.25 + room[TINT + c] * towards)
     return t, is_floor
 
 
-@kernel
+@helper
 def _trace(things, room, u, v, pixel, out):
-    """Linear colour of the ray through (u, v): (object or -1, key of the surface, depth)."""
+    """Add the linear colour of the ray through (u, v) to out; returns (object or -1, key of the surface, depth)."""
     k, key, t, nx, ny, nz = nearest(things, u, v)
     dx, dy = (u - 0.5) / FOCAL, (HORIZON - v) / FOCAL
     if k >= 0:
@@ -371,48 +351,34 @@ def _trace(things, room, u, v, pixel, out):
     return -1, 1 if is_floor and int(room[STYLE]) != SWEEP else 0, t
 
 
-@kernel
-def _byte(value):
-    """Linear colour to 8 bits with a gamma of two."""
-    return np.uint8(min(sqrt(value), 1.0) * 255.0 + 0.5)
-
-
-@kernel
+@helper
 def _is_edge(keys, depth, i, j):
     """Whether a neighbour shows another surface, or the same one behind a fold."""
-    side = len(keys)
-    for n in range(4):
-        y = min(max(i + (n - 1) * (1 - n % 2), 0), side - 1)
-        x = min(max(j + (n - 2) * (n % 2), 0), side - 1)
+    for di, dj in ((0, 1), (1, 0), (0, -1), (-1, 0)):
+        y, x = min(max(i + di, 0), len(keys) - 1), min(max(j + dj, 0), len(keys) - 1)
         fold = keys[i, j] >= 512 and abs(depth[y, x] - depth[i, j]) > 0.25
         if fold or keys[y, x] != keys[i, j]:
             return True
     return False
 
 
-@kernel
+@helper
 def _picture(things, room, rgb, objects, depth, keys):
-    """One scene: a ray through each pixel's centre, then four more for the pixels on an edge, to smooth them."""
-    side, colour, total = len(rgb), np.empty(3), np.empty(3)
-    pixel = 1.0 / side
-    for i in range(side):
-        for j in range(side):
-            k, keys[i, j], t = _trace(things, room, (j + 0.5) * pixel, (i + 0.5) * pixel, pixel, colour)
-            objects[i, j], depth[i, j] = k, t
-            for c in range(3):
-                rgb[i, j, c] = _byte(colour[c])
-    for i in range(side):
-        for j in range(side):
-            if not _is_edge(keys, depth, i, j):
-                continue
-            total[:] = 0.0
-            for n in range(4):
-                u, v = (j + 0.25 + 0.5 * (n & 1)) * pixel, (i + 0.25 + 0.5 * (n >> 1)) * pixel
-                _trace(things, room, u, v, pixel, colour)
-                for c in range(3):
-                    total[c] += 0.25 * colour[c]
-            for c in range(3):
-                rgb[i, j, c] = _byte(total[c])
+    """One scene: a ray through each pixel's centre, then four rays for each pixel on an edge, to smooth it."""
+    side, colour = len(rgb), np.empty(3)
+    for smooth in range(2):
+        for i in range(side):
+            for j in range(side):
+                if smooth and not _is_edge(keys, depth, i, j):
+                    continue
+                colour[:] = 0.0
+                for n in range(4 if smooth else 1):
+                    right, down = (0.25 + 0.5 * (n & 1), 0.25 + 0.5 * (n >> 1)) if smooth else (0.5, 0.5)
+                    k, key, t = _trace(things, room, (j + right) / side, (i + down) / side, 1.0 / side, colour)
+                for c in range(3):  # to 8 bits with a gamma of two
+                    rgb[i, j, c] = np.uint8(min(sqrt(colour[c] * (0.25 if smooth else 1.0)), 1.0) * 255.0 + 0.5)
+                if not smooth:
+                    objects[i, j], depth[i, j], keys[i, j] = k, t, key
 
 
 @kernel
