@@ -24,8 +24,11 @@ class Method(Protocol):
     needs_labels: bool
     backbone: Any  # what is kept after pretraining: images -> Features, with .width
 
-    def check_batch(self, batch: int) -> None:
-        """InputError if batches of this size (images per optimiser step on this process) cannot be trained on."""
+    def check_batch(self, batch: int, parts: int = 1) -> None:
+        """InputError, before anything is computed, if it cannot train on this batch.
+
+        batch: images per optimiser step over all processes; parts: forward passes that share them.
+        """
 
     def loss(self, views: Views) -> dict[str, Tensor]:
         """ "loss", scalars to log, and (B, ...) tensors for after_step; changes nothing but batch-norm statistics."""

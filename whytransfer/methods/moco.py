@@ -44,10 +44,10 @@ class MoCo(nn.Module):
         self.queue = KeyQueue(queue, dim, seed)
         self.steps = 0
 
-    def check_batch(self, batch: int) -> None:
-        """InputError unless the batch divides the queue and falls into equal groups."""
+    def check_batch(self, batch: int, parts: int = 1) -> None:
+        """InputError unless the batch divides the queue and each of its parts falls into equal groups."""
         self.queue.check_batch(batch)
-        check_groups(batch, self.splits)
+        check_groups(batch // parts, self.splits)
 
     def loss(self, views: Views) -> dict[str, Tensor]:
         return self.contrast(views.images[0], views.images[1])

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from whytransfer.errors import InputError
 from whytransfer.methods.moco import MoCo
 from whytransfer.nn import heads
+from whytransfer.nn.batchnorm import check_groups
 from whytransfer.nn.schedules import Training
 from whytransfer.records import Views
 
@@ -52,6 +53,11 @@ class MoCoV2Small(MoCo):
             )
         projector = heads.mlp(backbone.width, hidden, dim, nn.BatchNorm1d, seed)
         super().__init__(backbone, projector, dim=dim, queue=queue, m=m, T=T, splits=splits, seed=seed)
+
+    def check_batch(self, batch: int, parts: int = 1) -> None:
+        """InputError unless the keys of a batch divide the queue and each part falls into equal groups."""
+        self.queue.check_batch(2 * batch if SYMMETRIC else batch)
+        check_groups(batch // parts, self.splits)
 
     def loss(self, views: Views) -> dict[str, Tensor]:
         one = self.contrast(views.images[0], views.images[1])

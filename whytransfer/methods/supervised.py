@@ -36,10 +36,10 @@ class Supervised(nn.Module):
         self.backbone = backbone
         self.classifier = heads.linear(backbone.width, classes, seed)
 
-    def check_batch(self, batch: int) -> None:
+    def check_batch(self, batch: int, parts: int = 1) -> None:
         """InputError for a batch of one: its batch norm has nothing to average over."""
-        if batch < 2:
-            raise InputError(f"supervised pretraining needs a batch of at least 2 images, got {batch}")
+        if batch // parts < 2:
+            raise InputError(f"supervised pretraining needs at least 2 images per forward pass, got {batch // parts}")
 
     def loss(self, views: Views) -> dict[str, Tensor]:
         logits = full_precision(self.classifier(self.backbone(views.images[0]).vector))  # (B, classes)
