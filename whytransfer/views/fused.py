@@ -23,7 +23,7 @@ _CHANNEL_CONTRAST, _HSV_SATURATION, _ZERO_BLUR = int(Op.CHANNEL_CONTRAST), int(O
 
 _ZERO, _ONE, _TWO, _FOUR, _SIX = (np.float32(v) for v in (0, 1, 2, 4, 6))
 _RED, _GREEN, _BLUE = np.float32(0.2989), np.float32(0.587), np.float32(0.114)
-_BYTE, _SIXTH = np.float32(1 / 255), np.float32(1 / 6)
+_BYTE, _SIXTH, _TINY = np.float32(1 / 255), np.float32(1 / 6), np.float32(1e-6)
 
 
 @_jit
@@ -64,15 +64,18 @@ def _planes(pixels):
 
 @_jit
 def _taps(side, grid, start, n, cubic, mirror):
-    """Which source pixels make each of n view pixels: first (n,), count (n,), weights (n, T), cut at the region's border."""
-    scale = side / grid
+    """Which source pixels make each of n view pixels: first (n,), count (n,), weights (n, T), cut at the region's border.
+
+    Centres in single precision, because torch rounds them so: at column 200 it moves a weight by 1e-5.
+    """
+    scale = np.float32(side / grid)
     spread = 1.0 if cubic else max(scale, 1.0)
     reach = 2.0 if cubic else spread
     first, count = np.empty(n, np.int64), np.empty(n, np.int64)
     weights = np.zeros((n, int(2 * reach) + 2), np.float32)
     for k in range(n):
         x = n - 1 - k if mirror else k
-        centre = (start + k + 0.5) * scale
+        centre = np.float64(np.float32((start + k + 0.5) * np.float64(scale)))
         low, high = max(int(centre - reach + 0.5), 0), min(int(centre + reach + 0.5), side)
         total = 0.0
         for j in range(low, high):
@@ -297,12 +300,11 @@ def _mirror(k, n):
 def _blur(planes, sigma, radius, mirrored):
     """Separable Gaussian of 2 radius + 1 taps; beyond the border the image is mirrored, or zero."""
     high, wide = planes.shape[1], planes.shape[2]
-    weights = np.exp(-0.5 * (np.arange(radius + 1) / max(sigma, np.float32(1e-6))) ** 2)
-    half = (weights / (2 * weights.sum() - 1)).astype(np.float32)  # (radius + 1,), centre first
+    half = _half_gaussian(sigma, radius)
     line, smooth = np.zeros(wide + 2 * radius, np.float32), np.zeros((high + 2 * radius, wide), np.float32)
     for c in range(3):
         for y in range(high):
-            line[radius : radius + wide] = planes[c, y]
+            _copy(planes[c, y], line[radius:])
             if mirrored:
                 for k in range(radius):
                     line[k] = planes[c, y, _mirror(k - radius, wide)]
@@ -310,26 +312,50 @@ def _blur(planes, sigma, radius, mirrored):
             _convolve(line, half, smooth[radius + y])
         if mirrored:
             for k in range(radius):
-                smooth[k] = smooth[radius + _mirror(k - radius, high)]
-                smooth[radius + high + k] = smooth[radius + _mirror(high + k, high)]
+                _copy(smooth[radius + _mirror(k - radius, high)], smooth[k])
+                _copy(smooth[radius + _mirror(high + k, high)], smooth[radius + high + k])
         for y in range(high):
-            target, centre = planes[c, y], smooth[radius + y]
-            for x in range(wide):
-                target[x] = half[0] * centre[x]
+            target = planes[c, y]
+            _scale(smooth[radius + y], half[0], target)
             for t in range(1, radius + 1):
-                above, below, weight = smooth[radius + y - t], smooth[radius + y + t], half[t]
-                for x in range(wide):
-                    target[x] += weight * (above[x] + below[x])
+                _add_pair(smooth[radius + y - t], smooth[radius + y + t], half[t], target)
+
+
+@_jit
+def _half_gaussian(sigma, radius):
+    """Taps 0 ... radius of a symmetric kernel that sums to 1."""
+    half = np.empty(radius + 1, np.float32)
+    total = 0.0
+    for t in range(radius + 1):
+        half[t] = np.exp(-0.5 * (t / max(sigma, _TINY)) ** 2)
+        total += half[t] if t == 0 else 2 * half[t]
+    for t in range(radius + 1):
+        half[t] /= total
+    return half
 
 
 @_jit
 def _convolve(line, half, target):
     """target[x] = sum of half[|t|] line[radius + x + t]."""
     radius, wide = half.shape[0] - 1, target.shape[0]
-    centre = line[radius : radius + wide]
-    for x in range(wide):
-        target[x] = half[0] * centre[x]
+    _scale(line[radius : radius + wide], half[0], target)
     for t in range(1, radius + 1):
-        before, after, weight = line[radius - t : radius - t + wide], line[radius + t : radius + t + wide], half[t]
-        for x in range(wide):
-            target[x] += weight * (before[x] + after[x])
+        _add_pair(line[radius - t : radius - t + wide], line[radius + t : radius + t + wide], half[t], target)
+
+
+@_jit
+def _copy(source, target):
+    for x in range(source.shape[0]):
+        target[x] = source[x]
+
+
+@_inline
+def _scale(source, weight, target):
+    for x in range(target.shape[0]):
+        target[x] = weight * source[x]
+
+
+@_inline
+def _add_pair(one, other, weight, target):
+    for x in range(target.shape[0]):
+        target[x] += weight * (one[x] + other[x])

@@ -34,10 +34,11 @@ def weights(start: int, side: int, grid: int, grid_start: int, n_pixels: int, si
 
     The region is `side` pixels from `start`, resized to `grid` pixels, of which S from `grid_start` are the view.
     """
-    centre = (np.arange(size_px) + int(grid_start) + 0.5) * (side / grid)  # in pixels of the region
-    distance = np.abs(np.arange(side) + 0.5 - centre[:, None])
+    scale = np.float64(np.float32(side / grid))  # torch computes centres in single precision, so here too
+    centre = np.float32((np.arange(size_px) + int(grid_start) + 0.5) * scale)  # (S,) in pixels of the region
+    distance = np.abs(np.arange(side) + 0.5 - centre[:, None].astype(np.float64))
     if resampling == "bilinear":
-        kernel = np.maximum(1 - distance / max(side / grid, 1.0), 0)
+        kernel = np.maximum(1 - distance / max(scale, 1.0), 0)
     else:
         near, far = (1.5 * distance - 2.5) * distance**2 + 1, ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
         kernel = np.where(distance < 1, near, np.where(distance < 2, far, 0))

@@ -22,7 +22,10 @@ STEP = np.dtype([("op", np.int32), ("value", np.float32), ("radius_px", np.int32
 
 
 class Op(IntEnum):
-    """One photometric step; `value` is what its comment says, `radius_px` is for the blurs. All results are clamped to [0, 1]."""
+    """One photometric step; `value` is what its comment says, `radius_px` is for the blurs. All results are clamped to [0, 1].
+
+    The numbers are compiled into `fused`, whose cache does not look here: add at the end, never renumber.
+    """
 
     SKIP = 0
     BRIGHTNESS = 1  # factor: f x

@@ -1,0 +1,144 @@
+"""The engine: fast equals readable, and a view is a function of (seed, epoch, index, view) and of nothing else."""
+
+import numpy as np
+import pytest
+import torch
+from oracle import CLOSE, pictures, render_torch
+
+from whytransfer.errors import InputError
+from whytransfer.views import RECIPES, Viewer, eval_views, recipe
+from whytransfer.views.geometry import nearest
+
+SIZES = [(50, 70), (70, 50), (64, 64), (33, 90), (41, 40), (120, 31), (64, 64), (20, 20), (55, 55), (48, 96), (7, 13), (80, 80)]
+PICTURES = pictures(*SIZES)
+INDEX = np.arange(len(PICTURES)) * 1000
+LABELS = np.arange(len(PICTURES)) % 3
+
+
+def views(name="moco-v2", rows=None, epoch=2, size_px=32, seed=1, threads=1, device="cpu", **more):
+    rows = list(range(len(PICTURES))) if rows is None else rows
+    viewer = Viewer(recipe(name), size_px, seed, threads, device)
+    return viewer([PICTURES[r] for r in rows], INDEX[rows], LABELS[rows], epoch, **more)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_fast_equals_readable(name):
+    made = views(name)
+    viewer = Viewer(recipe(name), 32, seed=1)
+    for view, images in enumerate(made.images):
+        assert images.shape == (12, 3, 32, 32) and images.dtype == torch.float32
+        assert images.min() >= 0 and images.max() <= 1
+        for row, picture in enumerate(PICTURES):
+            drawn = viewer.parameters([picture], INDEX[[row]], epoch=2, view=view)
+            torch.testing.assert_close(images[row], render_torch(picture, drawn, 32), **CLOSE)
+
+
+@pytest.mark.parametrize("name", ["moco-v2", "appearance", "detcon-b"])
+def test_neither_batch_nor_order_nor_threads_change_a_bit(name):
+    made, rows = views(name), [5, 0, 11, 3, 3]
+    for other in (views(name, rows), views(name, rows, threads=3)):
+        for a, b in zip(made.images, other.images, strict=True):
+            assert torch.equal(a[rows], b)
+    for a, b in zip(made.images, views(name, threads=4).images, strict=True):
+        assert torch.equal(a, b)
+    assert torch.equal(made.index, torch.from_numpy(INDEX)) and torch.equal(made.labels, torch.from_numpy(LABELS))
+
+
+def test_views_epochs_and_seeds_differ():
+    first, second = views().images
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, views(epoch=3).images[0]) and not torch.equal(first, views(seed=2).images[0])
+
+
+def test_spatial_views_are_the_default_ones_without_colours():
+    rows = [r for r in range(12) for _ in range(10)]
+    index = np.arange(120)
+    both = {n: Viewer(recipe(n), 16, seed=1, threads=1) for n in ("default", "spatial")}
+    made = {n: viewer([PICTURES[r] for r in rows], index, index, epoch=0).images[0] for n, viewer in both.items()}
+    colourless = (both["default"].parameters([PICTURES[r] for r in rows], index, 0, 0).after["op"] == 0).all(axis=1)
+    assert 0 < colourless.sum() < 40  # 0.2 x 0.8 x 0.5 of them
+    same = (made["default"] == made["spatial"]).flatten(1).all(1)
+    assert same.tolist() == colourless.tolist()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (2, 3000), (3000, 2), (3, 3)])
+@pytest.mark.parametrize("name", RECIPES)
+def test_degenerate_pictures_still_give_views(name, size):
+    flat = np.full((*size, 3), (200, 100, 50), np.uint8)
+    made = Viewer(recipe(name), 16, seed=0, threads=1)([flat] * 4, np.arange(4), [0] * 4, epoch=0)
+    for images in made.images:
+        assert torch.isfinite(images).all() and images.min() >= 0 and images.max() <= 1
+        if name in ("spatial", "supervised", "ladder-1"):
+            colour = torch.tensor([200, 100, 50]).view(3, 1, 1) / 255
+            torch.testing.assert_close(images, colour.expand_as(images), **CLOSE)
+    assert torch.isfinite(eval_views([flat], 16, 18)).all()
+
+
+def test_regions_follow_the_same_windows():
+    maps = [torch.arange(h * w).reshape(h, w) for h, w in SIZES]
+    made = views("detcon-b", regions=maps)
+    viewer = Viewer(recipe("detcon-b"), 32, seed=1)
+    for view in (0, 1):
+        drawn = viewer.parameters(PICTURES, INDEX, epoch=2, view=view)
+        assert made.regions[view].shape == (12, 32, 32)
+        for row in range(12):
+            assert torch.equal(made.regions[view][row], nearest(maps[row], drawn.windows[row], 32))
+
+
+def test_stacks_of_masks_are_filled_up_with_empty_ones():
+    stacks = [torch.ones(1 + row % 3, *size, dtype=torch.bool) for row, size in enumerate(SIZES)]
+    made = views("detcon-s", regions=stacks).regions[1]
+    assert made.shape == (12, 3, 32, 32) and made.dtype == torch.bool
+    assert made.flatten(2).all(2).sum(1).tolist() == [1 + row % 3 for row in range(12)]
+    assert made.flatten(2).any(2).sum(1).tolist() == [1 + row % 3 for row in range(12)]
+
+
+def test_a_region_and_the_picture_of_it_agree_in_every_recipe():
+    # a picture that is its own mask: white disc on black
+    y, x = np.mgrid[:60, :80]
+    disc = (y - 30) ** 2 + (x - 45) ** 2 < 400
+    picture = np.repeat(disc[..., None] * np.uint8(255), 3, axis=2)
+    for name in ("spatial", "supervised", "ladder-1"):
+        made = Viewer(recipe(name), 48, seed=0, threads=1)([picture] * 20, np.arange(20), [0] * 20, 0, [torch.from_numpy(disc)] * 20)
+        agreement = ((made.images[0][:, 0] > 0.5) == made.regions[0]).float().mean()
+        assert agreement > 0.97
+
+
+@pytest.mark.parametrize(("bad", "found"), [
+    (np.zeros((4, 4), np.uint8), r"\(4, 4\) uint8"),
+    (np.zeros((4, 4, 3), np.float32), r"\(4, 4, 3\) float32"),
+    (np.zeros((4, 4, 4), np.uint8), r"\(4, 4, 4\) uint8"),
+    (np.zeros((0, 4, 3), np.uint8), r"\(0, 4, 3\) uint8"),
+])  # fmt: skip
+def test_what_is_no_picture_is_refused(bad, found):
+    with pytest.raises(InputError, match=rf"picture 1 of the batch is {found}; views need \(height, width, 3\) uint8 RGB"):
+        Viewer(recipe("spatial"), 8, 0)([PICTURES[0], bad], np.arange(2), [0, 0], 0)
+
+
+def test_strided_and_read_only_pictures_are_the_same_pictures():
+    frozen = PICTURES[0].copy()
+    frozen.flags.writeable = False
+    strided = np.ascontiguousarray(PICTURES[0].transpose(2, 0, 1)).transpose(1, 2, 0)
+    a, b, c = (eval_views([p], 16) for p in (PICTURES[0], frozen, strided))
+    assert torch.equal(a, b) and torch.equal(a, c) and PICTURES[0].flags.writeable
+
+
+def test_other_requests_that_cannot_be_met_are_refused():
+    with pytest.raises(InputError, match="the side must be at least 1 pixel"):
+        Viewer(recipe("spatial"), 0, seed=0)
+    with pytest.raises(InputError, match="cannot crop 64 px from pictures resized to 32 px"):
+        eval_views(PICTURES, 64, 32)
+    with pytest.raises(InputError, match=r"regions of picture 1 are \(9, 9\) and the picture is \(70, 50\)"):
+        views("detcon-s", [0, 1], regions=[torch.zeros(50, 70), torch.zeros(9, 9)])
+    with pytest.raises(InputError, match="1 region maps for 2 pictures"):
+        views("detcon-s", [0, 1], regions=[torch.zeros(50, 70)])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", RECIPES)
+def test_gpu_equals_cpu(name):
+    cpu, gpu = views(name), views(name, device="cuda", regions=[torch.zeros(*size) for size in SIZES])
+    for a, b in zip(cpu.images, gpu.images, strict=True):
+        assert b.is_cuda
+        torch.testing.assert_close(b.cpu(), a, **CLOSE)
