@@ -48,8 +48,8 @@ SHAPES: dict[str, Shape] = {
         ((0.45, 0.0, -0.554), (0, 0.62, 0), (0, -0.62, 0), (-1.0, 0, 0), (1.0, 0, 0)), 0.2, 0.72,
     ),
     "box": Shape(
-        ((BOX, X, 0, 0, 0, 0.76, 0.52, 0.39),),
-        ((0.4, 0.2, -0.39), (0, 0.52, 0), (0, -0.52, 0), (-0.76, 0, 0), (0.76, 0, 0)), 0.2, 0.75,
+        ((BOX, X, 0, 0, 0, 0.75, 0.52, 0.39),),
+        ((0.4, 0.2, -0.39), (0, 0.52, 0), (0, -0.52, 0), (-0.75, 0, 0), (0.75, 0, 0)), 0.2, 0.75,
     ),
     "cylinder": Shape(
         ((FRUSTUM, Y, 0, 0, 0, 0.5, 0.5, 0.82),),
@@ -72,8 +72,8 @@ SHAPES: dict[str, Shape] = {
         ((0.0, 0.22, -0.24), (0, 0.92, 0), (0, -0.92, 0), (-0.78, 0.22, 0), (0.78, 0.22, 0)), 0.17, 0.62,
     ),
     "corner": Shape(
-        ((BOX, X, -0.28, 0.06, 0, 0.24, 0.76, 0.28), (BOX, X, 0.2, -0.46, 0, 0.5, 0.24, 0.28)),
-        ((-0.28, 0.5, -0.28), (-0.28, 0.82, 0), (0, -0.7, 0), (-0.52, 0, 0), (0.7, -0.46, 0)), 0.17, 0.62,
+        ((BOX, X, -0.28, 0.05, 0, 0.24, 0.75, 0.27), (BOX, X, 0.17, -0.46, 0, 0.49, 0.24, 0.27)),
+        ((-0.28, 0.5, -0.27), (-0.28, 0.8, 0), (0, -0.7, 0), (-0.52, 0, 0), (0.66, -0.46, 0)), 0.17, 0.62,
     ),
     "mug": Shape(
         ((FRUSTUM, Y, -0.2, 0, 0, 0.5, 0.54, 0.62), (TORUS, Z, 0.42, 0.02, 0, 0.34, 0.1, 0)),
@@ -162,7 +162,7 @@ def layout(seed: int, index: NDArray[np.int64]) -> Layout:
     texture = (draws[..., 11:12] * 5).astype(int)
     columns = (
         shape[..., None], position, scale[..., None], rotations(angles).reshape(*shape.shape, 9),
-        _tones(hue, draws[..., 5:7], draws[..., 12]), texture, pattern, _extent(position, scale), _TABLE[shape],
+        _tones(hue, draws[..., 5:7], draws[..., 12]), texture, pattern, extent(position, scale), TABLE[shape],
     )  # fmt: skip
     rooms = np.concatenate([_light(factors), _background(factors, room)], axis=-1)
     return Layout(np.concatenate(columns, axis=-1), rooms)
@@ -204,7 +204,7 @@ def _tones(hue: Array, draws: Array, choice: Array) -> Array:
     return np.concatenate([rgb_of(hue, saturation, value), np.where(choice[..., None] < 0.5, dark, pale)], axis=-1)
 
 
-def _extent(position: Array, scale: Array) -> Array:
+def extent(position: Array, scale: Array) -> Array:
     """(B, K, 4) u0, u1, v0, v1: the tangents to each bounding sphere, in image widths."""
     z = position[..., 2]
 
@@ -244,4 +244,4 @@ def _shape_table() -> Array:
     return table
 
 
-_TABLE = _shape_table()
+TABLE = _shape_table()

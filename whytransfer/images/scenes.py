@@ -11,7 +11,6 @@ import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,6 @@ _CHUNK = 32  # scenes per task of a thread
 Indices = Sequence[int] | NDArray[np.integer]
 
 
-@dataclass(frozen=True)
 class Scenes:
     """`count` generated images of side `size_px`: an ImageSet whose samples carry every annotation.
 
@@ -38,24 +36,16 @@ class Scenes:
     Raises InputError for a count below 1 or a size outside 16..512.
     """
 
-    count: int
-    seed: int = 0
-    size_px: int = 64
-    classes: tuple[str, ...] = scene_layout.CLASSES
-    factor_names: tuple[str, ...] = scene_layout.FACTORS
-    labels: NDArray[np.int64] = field(init=False, repr=False, compare=False)  # (N,), not rendered
-
-    def __post_init__(self) -> None:
-        if self.count < 1:
-            raise InputError(f"scenes: the number of images must be at least 1, got {self.count}")
-        if not SMALLEST_PX <= self.size_px <= LARGEST_PX:
-            raise InputError(f"scenes: the size must be {SMALLEST_PX} to {LARGEST_PX} pixels, got {self.size_px}")
-        object.__setattr__(self, "labels", scene_layout.classes_of(self.seed, np.arange(self.count)))
-
-    @property
-    def name(self) -> str:
-        """The spec that opens this set again."""
-        return f"scenes:{self.count}:{self.seed}:{self.size_px}"
+    def __init__(self, count: int, seed: int = 0, size_px: int = 64) -> None:
+        if count < 1:
+            raise InputError(f"scenes: the number of images must be at least 1, got {count}")
+        if not SMALLEST_PX <= size_px <= LARGEST_PX:
+            raise InputError(f"scenes: the size must be {SMALLEST_PX} to {LARGEST_PX} pixels, got {size_px}")
+        self.count, self.seed, self.size_px = count, seed, size_px
+        self.name = f"scenes:{count}:{seed}:{size_px}"  # the spec that opens this set again
+        self.classes = scene_layout.CLASSES
+        self.factor_names = scene_layout.FACTORS
+        self.labels = scene_layout.classes_of(seed, np.arange(count))  # (N,) int64, not rendered
 
     def __len__(self) -> int:
         return self.count
