@@ -50,12 +50,12 @@ def _open_named(kind: str, rest: str) -> ImageSet:
 
 
 def _scenes(rest: str) -> ImageSet:
-    from whytransfer.images.scenes import Scenes
-
     try:
         numbers = [int(part) for part in rest.split(":")]
     except ValueError:
         numbers = []
     if not 1 <= len(numbers) <= 3:
-        raise InputError(f"scenes:{rest} is not scenes:COUNT[:SEED[:SIZE]] in whole numbers, for example scenes:4000:0:64")
+        raise InputError(f"scenes:{rest} is not scenes:COUNT[:SEED[:SIZE]] in whole numbers, such as scenes:4000:0:64")
+    from whytransfer.images.scenes import Scenes
+
     return Scenes(*numbers)

@@ -36,11 +36,13 @@ class Archive:
             raise missing_path(self.path)
         members = _members(self.path, self.inside)
         where = str(self.path / self.inside)
-        others = Counter(suffix_of(os.path.basename(name)) for name in members if not _is_picture(name) and not name.endswith("/"))
+        left_out = (name for name in members if not _is_picture(name) and not name.endswith("/"))
+        others = Counter(suffix_of(os.path.basename(name)) for name in left_out)
         self.index = build_index(_by_folder(members), others, where)
-        self.names, self.labels, self.classes, self.notes = self.index.names, self.index.labels, self.index.classes, self.index.notes
+        self.names, self.labels = self.index.names, self.index.labels
+        self.classes, self.notes = self.index.classes, self.index.notes
         self.name = short_name(self.path.absolute().with_suffix("") / self.inside)
-        self._where = np.empty((len(self.names), 5), dtype=np.int64)  # header offset, stored bytes, bytes, CRC-32, method
+        self._where = np.empty((len(self.names), 5), dtype=np.int64)  # header offset, packed bytes, bytes, CRC, method
         for i, name in enumerate(self.names):
             info = members[name]
             self._where[i] = info.header_offset, info.compress_size, info.file_size, info.CRC, info.compress_type
@@ -74,7 +76,8 @@ class Archive:
         """The state of the zip by its size and time of change; `sizes` as for the folder it holds."""
         stat = os.stat(self.path)
         changed = stamp_of(os.path.realpath(self.path), [(self.inside, stat.st_size, stat.st_mtime_ns)])
-        members = stamp_of("", ((name, size, 0) for name, size in zip(self.names, self._where[:, 2].tolist(), strict=True)))
+        sizes = self._where[:, 2].tolist()
+        members = stamp_of("", ((name, size, 0) for name, size in zip(self.names, sizes, strict=True)))
         return Stamp(changed.files, members.sizes, changed.newest_ns)
 
     def fingerprint(self) -> str:
@@ -119,7 +122,8 @@ def _check(path: Path, name: str, info: zipfile.ZipInfo) -> None:
         raise InputError(f"{path}: member {full!r} is encrypted; unpack the zip with its password and give the folder.")
     if info.compress_type not in _METHODS:
         kind = zipfile.compressor_names.get(info.compress_type, info.compress_type)  # type: ignore[attr-defined]
-        raise InputError(f"{path}: member {full!r} is packed with {kind}; only {' and '.join(_METHODS.values())} are read. Unpack it.")
+        known = " and ".join(_METHODS.values())
+        raise InputError(f"{path}: member {full!r} is packed with {kind}; only {known} are read. Unpack it.")
 
 
 def _is_picture(name: str) -> bool:

@@ -19,10 +19,11 @@ from PIL import Image
 from whytransfer.errors import InputError, RunError
 from whytransfer.images.content import Encoded, combine, digest, threads
 from whytransfer.images.decode import VERSION, Unreadable, decode, shrink, shrunk_size
-from whytransfer.images.store import Entry
+from whytransfer.images.store import Entry, readable
 from whytransfer.records import ImageSet
 
 Progress = Callable[[int, int], None]  # (images done, images in all)
+Decoded = tuple[bytes, NDArray[np.uint8] | Unreadable]  # digest of the file (b"" without one), pixels (H, W, 3)
 _CHUNK = 4  # images per task of a thread
 _REPORT_EVERY = 32
 
@@ -49,7 +50,9 @@ def pixels_of(images: ImageSet, i: int, max_side_px: int | None) -> NDArray[np.u
     return whole if size == (width, height) else np.asarray(shrink(Image.fromarray(whole), size))
 
 
-def build(images: ImageSet, folder: Path, policy: Policy, fingerprint: str | None, sizes: str, progress: Progress | None) -> Entry:
+def build(
+    images: ImageSet, folder: Path, policy: Policy, fingerprint: str | None, sizes: str, progress: Progress | None
+) -> Entry:
     """Write pixels.bin, offsets.npy (N,) and sides.npy (N, 2) into `folder`, and say what they hold.
 
     Every image is decoded, also those beyond max_bytes, so that a damaged one is known before any training starts.
@@ -63,7 +66,7 @@ def build(images: ImageSet, folder: Path, policy: Policy, fingerprint: str | Non
             for i, (part, pixels) in enumerate(_decoded(images, policy.max_side_px)):
                 digests.append(part)
                 if isinstance(pixels, Unreadable):
-                    _refuse(pixels, policy, len(images))
+                    _refuse(pixels, policy, images)
                     dropped.append((i, pixels.name, pixels.reason))
                 else:
                     writer.add(file, pixels)
@@ -77,7 +80,8 @@ def build(images: ImageSet, folder: Path, policy: Policy, fingerprint: str | Non
             raise
         raise writer.disk_full(folder) from None
     if not writer.sides:
-        raise InputError(f"none of the {len(images):,} images of {images.name} can be read; the first: {dropped[0][1]}: {dropped[0][2]}")
+        _, name, reason = dropped[0]
+        raise InputError(f"none of the {len(images):,} images of {images.name} can be read; first {name}: {reason}")
     fingerprint = fingerprint or combine(images, digests)  # type: ignore[arg-type]  # no fingerprint: it is Encoded
     return Entry(fingerprint, sizes, str(policy), len(writer.sides), writer.cached, writer.bytes, tuple(dropped))
 
@@ -107,30 +111,32 @@ class _Writer:
 
     def disk_full(self, folder: Path) -> RunError:
         """The error that says how much was needed, how much there is, and what to do."""
-        done = max(len(self.sides), 1)
-        needed = min(self.bytes // done * self.count, self.max_bytes)
+        seen = sum(height * width * 3 for height, width in self.sides)
+        needed = min(seen * self.count // max(len(self.sides), 1), self.max_bytes)
         free = shutil.disk_usage(folder).free + self.bytes
         return RunError(
-            f"disk full while caching pixels in {folder.parent.parent}: about {needed / 1e9:.2f} GB are needed for {self.count:,} images, "
-            f"{free / 1e9:.2f} GB are free. Free some, set WHYTRANSFER_CACHE to a larger disk, or bound the cache with --cache-gb "
-            f"(max_bytes=): images beyond it are decoded at each use. Nothing was kept."
+            f"disk full while caching pixels in {folder.parent.parent}: about {readable(needed)} are needed for "
+            f"{self.count:,} images, {readable(free)} are free. Free some, set WHYTRANSFER_CACHE to a larger disk, or "
+            "bound the cache with --cache-gb (max_bytes=): images beyond it are decoded at each use. Nothing was kept."
         )
 
 
-def _refuse(unreadable: Unreadable, policy: Policy, count: int) -> None:
+def _refuse(unreadable: Unreadable, policy: Policy, images: ImageSet) -> None:
     if not policy.skip_unreadable:
         raise InputError(
-            f"{unreadable} (one of {count:,} images). Repair or delete the file, or leave out what cannot be read with --skip-unreadable (skip_unreadable=True)."
+            f"{unreadable} (one of {len(images):,} images of {images.name}). Repair or delete the file, "
+            "or leave out what cannot be read with --skip-unreadable (skip_unreadable=True)."
         ) from None
 
 
-def _decoded(images: ImageSet, max_side_px: int | None) -> Iterator[tuple[bytes, NDArray[np.uint8] | Unreadable]]:
-    """(digest, pixels) of every image in order, a few tasks ahead; what is left is called off when the consumer stops."""
+def _decoded(images: ImageSet, max_side_px: int | None) -> Iterator[Decoded]:
+    """Every image in order, decoded a few tasks ahead; what is left is called off when the consumer stops."""
     waiting: deque[Future] = deque()
     pool = ThreadPoolExecutor(threads())
     try:
         for begin in range(0, len(images), _CHUNK):
-            waiting.append(pool.submit(_decode_some, images, range(begin, min(begin + _CHUNK, len(images))), max_side_px))
+            positions = range(begin, min(begin + _CHUNK, len(images)))
+            waiting.append(pool.submit(_decode_some, images, positions, max_side_px))
             if len(waiting) > 2 * threads():
                 yield from waiting.popleft().result()
         while waiting:
@@ -139,11 +145,11 @@ def _decoded(images: ImageSet, max_side_px: int | None) -> Iterator[tuple[bytes,
         pool.shutdown(cancel_futures=True)
 
 
-def _decode_some(images: ImageSet, positions: range, max_side_px: int | None) -> list[tuple[bytes, NDArray[np.uint8] | Unreadable]]:
+def _decode_some(images: ImageSet, positions: range, max_side_px: int | None) -> list[Decoded]:
     return [_decode_one(images, i, max_side_px) for i in positions]
 
 
-def _decode_one(images: ImageSet, i: int, max_side_px: int | None) -> tuple[bytes, NDArray[np.uint8] | Unreadable]:
+def _decode_one(images: ImageSet, i: int, max_side_px: int | None) -> Decoded:
     part = b""
     try:
         if not isinstance(images, Encoded):

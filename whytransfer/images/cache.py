@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from whytransfer.errors import InputError
 from whytransfer.images.build import Policy, Progress, build, pixels_of
 from whytransfer.images.content import Encoded, digest
-from whytransfer.images.store import Entry, Store
+from whytransfer.images.store import Entry, Store, readable
 from whytransfer.records import ImageSet
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,9 @@ class PixelCache:
         Raises InputError naming an unreadable image unless skip_unreadable, RunError when the disk is full.
         """
         if max_side_px is not None and max_side_px < 1:
-            raise InputError(f"max_side_px is {max_side_px}: give the longest allowed shorter side in pixels, at least 1, or None.")
+            raise InputError(
+                f"max_side_px is {max_side_px}: give the longest shorter side allowed, 1 or more, or None."
+            )
         policy = Policy(max_side_px, min(max_bytes, max_folder_bytes), skip_unreadable)
         store = Store(folder or default_folder(), max_folder_bytes)
         entry, path = _find_or_build(images, store, policy, progress)
@@ -74,7 +76,7 @@ class PixelCache:
         return len(self.labels)
 
     def pixels(self, i: int) -> NDArray[np.uint8]:
-        """Image i as (H, W, 3) uint8, C-contiguous and read-only: a view of the mapped file, or decoded now beyond the bound."""
+        """Image i (H, W, 3) uint8, contiguous, read-only: a view of the mapped file, or beyond the bound decoded."""
         row = i if self._rows is None else self._rows[i]
         if row < self.cached:
             height, width = self._sides[row]
@@ -126,8 +128,8 @@ def _find_or_build(images: ImageSet, store: Store, policy: Policy, progress: Pro
     if entry.dropped and not policy.skip_unreadable:
         _, name, reason = entry.dropped[0]
         raise InputError(
-            f"cannot read image {name}: {reason} (one of {len(entry.dropped)} unreadable of {len(images):,}). Repair or delete "
-            "them, or leave them out with --skip-unreadable (skip_unreadable=True)."
+            f"cannot read image {name}: {reason} (one of {len(entry.dropped)} unreadable of {len(images):,} images of "
+            f"{images.name}). Repair or delete them, or leave them out with --skip-unreadable (skip_unreadable=True)."
         )
     return entry, path
 
@@ -163,12 +165,13 @@ def _mapped(path: Path) -> NDArray[np.uint8]:
 def _notes(entry: Entry, sides: NDArray[np.int32], name: str) -> tuple[str, ...]:
     notes = []
     if entry.dropped:
-        first = "; ".join(f"{name} ({reason})" for _, name, reason in entry.dropped[:3])
-        notes.append(f"{name}: left out {len(entry.dropped):,} of {entry.count + len(entry.dropped):,} images that cannot be read: {first}")
+        first = "; ".join(f"{image} ({reason})" for _, image, reason in entry.dropped[:3])
+        total = entry.count + len(entry.dropped)
+        notes.append(f"{name}: left out {len(entry.dropped):,} of {total:,} images that cannot be read: {first}")
     if entry.cached < entry.count:
         needed = int(sides.astype(np.int64).prod(axis=1).sum()) * 3
         notes.append(
-            f"{name}: {entry.cached:,} of {entry.count:,} images ({entry.bytes / 1e9:.2f} of {needed / 1e9:.2f} GB) are in the pixel cache; "
-            "the rest is decoded at each use. Raise --cache-gb (max_bytes=) to hold them all."
+            f"{name}: {entry.cached:,} of {entry.count:,} images ({readable(entry.bytes)} of {readable(needed)}) are "
+            "in the pixel cache; the rest is decoded at each use. Raise --cache-gb (max_bytes=) to hold them all."
         )
     return tuple(notes)

@@ -1,4 +1,4 @@
-"""What a set of image files contains: a fingerprint of the content, and a stamp that tells cheaply whether it may have changed."""
+"""What image files contain: a fingerprint of it, and a stamp that tells cheaply whether it may have changed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ def digest(content: bytes) -> bytes:
 
 def stamp_of(place: str, files: Iterable[tuple[str, int, int]]) -> Stamp:
     """The stamp of (name, size in bytes, time of change in ns) triples."""
-    times, sizes, newest = hashlib.blake2b(place.encode(errors="surrogateescape"), digest_size=16), hashlib.blake2b(digest_size=16), 0
+    times, sizes = hashlib.blake2b(os.fsencode(place), digest_size=16), hashlib.blake2b(digest_size=16)
+    newest = 0
     for name, size, changed_ns in files:
         line = b"%s\0%d\n" % (os.fsencode(name), size)
         sizes.update(line)

@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from whytransfer.errors import InputError
 
 VERSION = 1  # of the rules above and below: a change makes old caches unused
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF")  # by content, whatever the suffix says
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # by content, whatever the suffix says (a phone's MPO is a JPEG to PIL)
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -31,7 +31,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error, zlib.error)
+_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, OverflowError, struct.error, zlib.error)
 
 
 class Unreadable(InputError):
@@ -93,7 +93,7 @@ def _rgb(image: Image.Image, name: str) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation 1-8; 1 (upright) where there is none or it cannot be read, for a broken tag breaks no picture."""
+    """EXIF orientation 1-8; 1 (upright) where there is none or it cannot be read: a broken tag breaks no picture."""
     if "exif" not in image.info:
         return 1
     try:

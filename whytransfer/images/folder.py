@@ -88,7 +88,7 @@ def sample(pixels: np.ndarray, name: str, label: int) -> Sample:
 def scan(root: Path, others: Counter[str]) -> dict[str, list[str]]:
     """Image names by folder below root ("" is the root itself); hidden folders are passed over, links are followed.
 
-    `others` counts what is no image, by suffix. One system call per folder, none per file: a million files take seconds.
+    `others` counts what is no image, by suffix. Files are listed, not asked one by one: a million take seconds.
     """
     found: dict[str, list[str]] = {}
     waiting: list[tuple[str, tuple[str, ...]]] = [("", (os.path.realpath(root),))]  # (folder, real paths above it)
@@ -99,7 +99,7 @@ def scan(root: Path, others: Counter[str]) -> dict[str, list[str]]:
             name = entry.name
             if entry.is_dir():
                 if is_image(name):
-                    raise InputError(f"{entry.path} is a folder, though its name is that of an image: rename or move it.")
+                    raise InputError(f"{entry.path} is a folder, though its name is that of an image: rename it.")
                 if not name.startswith("."):
                     waiting.append((f"{folder}/{name}" if folder else name, (*above, _real(entry, above))))
             elif is_image(name):
@@ -114,7 +114,7 @@ def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             yield from entries
     except PermissionError:
-        raise InputError(f"no permission to list {folder}: allow it with chmod +rx, or choose another folder.") from None
+        raise InputError(f"no permission to list {folder}: allow it with chmod +rx.") from None
 
 
 def _real(entry: os.DirEntry[str], above: tuple[str, ...]) -> str:

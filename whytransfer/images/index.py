@@ -1,4 +1,4 @@
-"""The index of a set of image files: which files, in which order, of which class. A few dozen bytes per image, no objects."""
+"""The index of image files: which, in which order, of which class. A few dozen bytes per image, no objects."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -50,7 +50,7 @@ class Names:
 
 @dataclass(frozen=True)
 class Index:
-    """N image files in a fixed order; notes are sentences about what the user should know (files left out, labels missing)."""
+    """N image files in a fixed order; notes are sentences that the user should read (files left out, no labels)."""
 
     names: Names  # paths below the root, "/" between the parts
     labels: NDArray[np.int64]  # (N,), -1 where there is none
@@ -64,7 +64,7 @@ class Index:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file name ends like an image and is not hidden ("._x.jpg" is macOS's note about x.jpg, not a picture)."""
+    """Whether a file name ends like an image and is not hidden ("._x.jpg" is what macOS notes about x.jpg)."""
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
@@ -74,7 +74,7 @@ def suffix_of(name: str) -> str:
 
 
 def build_index(folders: Mapping[str, list[str]], others: Counter[str], where: str) -> Index:
-    """Label and order the images found below `where`; `folders` maps a relative folder ("" is the root) to its image names.
+    """Label and order the images found below `where`; `folders` maps relative folders ("" is the root) to image names.
 
     Class folders are the first level, sorted, and hold everything below them; within a class the order is that of
     torchvision's ImageFolder. Images that lie loose in the root make the whole set unlabelled.
@@ -82,22 +82,24 @@ def build_index(folders: Mapping[str, list[str]], others: Counter[str], where: s
     """
     filled = sorted((folder, sorted(names)) for folder, names in folders.items() if names)
     if not filled:
-        raise InputError(f"no image below {where}: looked for {', '.join(SUFFIXES)}, found {_listed(others) or 'no file at all'}.")
-    tops = sorted({folder.split("/", 1)[0] for folder, _ in filled})
+        found = _listed(others) or "no file at all"
+        raise InputError(f"no image below {where}: looked for {', '.join(SUFFIXES)}, found {found}.")
+    tops = sorted({_top(folder) for folder, _ in filled})
     notes = [f"{sum(others.values()):,} other files left out ({_listed(others)})"] if others else []
     loose = tops[0] == ""
     if loose and len(tops) > 1:
         notes.append(
-            f"{len(filled[0][1]):,} images lie beside {len(tops) - 1} folders of images, so all are read as unlabelled; "
+            f"{len(filled[0][1]):,} images lie beside {len(tops) - 1} image folders, so all are read as unlabelled; "
             "for labels put every image into a class folder"
         )
     if not loose and all(_SPLIT.fullmatch(top) for top in tops):
-        raise InputError(f"{where} holds splits ({', '.join(tops)}), not classes: choose one, for example {where}/{tops[0]}")
+        splits = ", ".join(tops)
+        raise InputError(f"{where} holds splits ({splits}), not classes: choose one, for example {where}/{tops[0]}")
     classes = () if loose else tuple(tops)
-    filled.sort(key=lambda item: (item[0].split("/", 1)[0], item[0]))
+    filled.sort(key=lambda item: (_top(item[0]), item[0]))
     label_of = {name: label for label, name in enumerate(classes)}
-    counts = [len(names) for _, names in filled]
-    labels = np.repeat(np.array([label_of.get(folder.split("/", 1)[0], -1) for folder, _ in filled], dtype=np.int64), counts)
+    of_folders = np.array([label_of.get(_top(folder), -1) for folder, _ in filled], dtype=np.int64)
+    labels = np.repeat(of_folders, [len(names) for _, names in filled])
     names = Names(f"{folder}/{name}" if folder else name for folder, found in filled for name in found)
     return Index(names, labels, classes, tuple(notes))
 
@@ -114,13 +116,22 @@ def missing_path(path: Path) -> InputError:
     return InputError(f"no such file or folder: {path}. {hint}")
 
 
+def first_of(names: Sequence[str]) -> str:
+    """The first five of many names, for a message."""
+    return f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+
+
 def short_name(path: Path) -> str:
-    """What a data set is called in tables: the last part of its path, and the one before it when the last names a split."""
+    """What a data set is called in tables: the last part of its path; "pets/train" when that names a split."""
     return f"{path.parent.name}/{path.name}" if _SPLIT.fullmatch(path.name) and path.parent.name else path.name
 
 
+def _top(folder: str) -> str:
+    return folder.split("/", 1)[0]
+
+
 def _held(folder: Path, names: list[str]) -> str:
-    return f"{folder} holds {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}." if names else f"{folder} is empty."
+    return f"{folder} holds {first_of(names)}." if names else f"{folder} is empty."
 
 
 def _listed(others: Counter[str]) -> str:

@@ -1,9 +1,9 @@
 """The cache folder on disk: entries that appear whole or not at all, one builder at a time, oldest removed first.
 
-    FOLDER/entries/<key>/      pixels.bin, offsets.npy, sides.npy, entry.json     (published by a rename)
-    FOLDER/building/<key>/     an entry in the making, owned by whoever holds the lock of <key>
-    FOLDER/locks/<key>         empty files, locked with flock: a killed builder lets go of its lock
-    FOLDER/stamps/<stamp>      the fingerprint of the files that had this stamp
+FOLDER/entries/<key>/      pixels.bin, offsets.npy, sides.npy, entry.json     (published by a rename)
+FOLDER/building/<key>/     an entry in the making, owned by whoever holds the lock of <key>
+FOLDER/locks/<key>         empty files, locked with flock: a killed builder lets go of its lock
+FOLDER/stamps/<stamp>      the fingerprint of the files that had this stamp
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from whytransfer.errors import InputError
 from whytransfer.images.content import Stamp
 
 logger = logging.getLogger(__name__)
-_SETTLED_NS = 2_000_000_000  # files changed less than this ago could change again within the clock's grain (git: "racy")
+_SETTLED_NS = 2_000_000_000  # younger files could change again within the clock's grain (git: "racy")
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,11 @@ class Entry:
     dropped: tuple[tuple[int, str, str], ...] = ()  # (position, name, reason) of unreadable images
 
 
+def readable(size: int) -> str:
+    """Bytes for people."""
+    return f"{size / 1e9:,.2f} GB" if size >= 1e8 else f"{size / 1e6:,.2f} MB"
+
+
 class Store:
     """A cache folder; raises InputError when it cannot be made or written."""
 
@@ -49,7 +54,8 @@ class Store:
                 (folder / part).mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise InputError(
-                    f"cannot make the pixel cache {folder / part} ({error.strerror}): set WHYTRANSFER_CACHE to a folder that can be written."
+                    f"cannot make the pixel cache {folder / part} ({error.strerror}): "
+                    "set WHYTRANSFER_CACHE to a folder that can be written."
                 ) from None
 
     def path(self, key: str) -> Path:
@@ -70,7 +76,7 @@ class Store:
         return entry
 
     def has_copy(self, stamp: Stamp, policy: str) -> bool:
-        """Whether an entry was made from files of the same names and sizes: then reading them may save decoding them."""
+        """Whether an entry was made of files of these names and sizes: then reading them may save decoding them."""
         return any(entry.sizes == stamp.sizes and entry.policy == policy for _, entry in self._entries())
 
     def recall(self, stamp: Stamp) -> str | None:
@@ -88,7 +94,7 @@ class Store:
 
     @contextmanager
     def building(self, key: str) -> Iterator[Path]:
-        """A fresh folder to build in, by one process at a time (others wait here); removed at the end, however it ends."""
+        """A fresh folder to build in, for one process at a time (others wait); removed at the end, however it ends."""
         with self._lock(key, wait=True):
             folder = self.folder / "building" / key
             shutil.rmtree(folder, ignore_errors=True)
@@ -111,7 +117,7 @@ class Store:
                     raise
 
     def make_room(self, coming: int) -> None:
-        """Remove the entries unused for longest until `coming` bytes fit under max_bytes; and what killed builders left."""
+        """Remove the entries unused for longest until `coming` bytes fit; and what killed builders left."""
         for left in (self.folder / "building").iterdir():
             with self._lock(left.name, wait=False) as mine:
                 if mine:
@@ -124,9 +130,9 @@ class Store:
             shutil.rmtree(path, ignore_errors=True)
             total -= entry.bytes
             logger.warning(
-                "pixel cache: removed %s (%.2f GB, %s images), the one unused for longest, to stay under %.1f GB in %s",
-                path.name, entry.bytes / 1e9, f"{entry.count:,}", self.max_bytes / 1e9, self.folder,
-            )  # fmt: skip
+                "pixel cache: removed %s (%s, %d images), the one unused for longest, to stay under %s in %s",
+                *(path.name, readable(entry.bytes), entry.count, readable(self.max_bytes), self.folder),
+            )
 
     def _entries(self) -> list[tuple[Path, Entry]]:
         found = []

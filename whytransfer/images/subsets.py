@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from whytransfer import chance
 from whytransfer.errors import InputError
 from whytransfer.images.content import Encoded, Stamp, digest, fingerprint_of
-from whytransfer.images.index import Names
+from whytransfer.images.index import Names, first_of
 from whytransfer.records import ImageSet, Sample
 
 
@@ -81,8 +81,9 @@ def subset(images: _Set, indices: Sequence[int] | NDArray[np.integer]) -> _Set:
     Raises InputError for a position outside the set.
     """
     chosen = np.asarray(indices, dtype=np.int64).reshape(-1)
-    if len(chosen) and not (0 <= chosen.min() and chosen.max() < len(images)):
-        raise InputError(f"subset of {images.name}: positions {chosen.min()} to {chosen.max()} asked, it has 0 to {len(images) - 1}.")
+    if len(chosen) and (chosen.min() < 0 or chosen.max() >= len(images)):
+        asked = f"{chosen.min()} to {chosen.max()}"
+        raise InputError(f"subset of {images.name}: positions {asked} asked, it has 0 to {len(images) - 1}.")
     if hasattr(images, "subset"):
         return images.subset(chosen)
     return (EncodedSubset if isinstance(images, Encoded) else Subset)(images, chosen)  # type: ignore[arg-type,return-value]
@@ -102,7 +103,9 @@ def holdout(images: _Set, fraction: float, seed: int) -> tuple[_Set, _Set]:
         count = min(max(round(fraction * len(members)), 1), len(members) - 1)
         held[members[chance.permutation(seed, label + 1, len(members))[:count]]] = True
     if not held.any():
-        raise InputError(f"holdout: {images.name} has no class of two images or more ({len(images):,} images), so none can be put aside.")
+        raise InputError(
+            f"holdout: none of {len(images):,} images can be put aside: {images.name} has no class of two."
+        )
     return subset(images, np.flatnonzero(~held)), subset(images, np.flatnonzero(held))
 
 
@@ -124,13 +127,17 @@ def require_labels(images: Labelled, why: str) -> None:
 
 
 def match_classes(images: Labelled, classes: Sequence[str]) -> NDArray[np.int64]:
-    """The labels (N,) of a set counted in another set's classes, by name; raises InputError for a class that is not among them."""
+    """The labels (N,) of a set as positions in another set's classes, by name; -1 stays -1.
+
+    Raises InputError for a class that is not among them.
+    """
     position = {name: label for label, name in enumerate(classes)}
-    strangers = [images.classes[label] for label in np.unique(images.labels[images.labels >= 0]) if images.classes[label] not in position]
+    present = [images.classes[label] for label in np.unique(images.labels[images.labels >= 0])]
+    strangers = [name for name in present if name not in position]
     if strangers:
         raise InputError(
-            f"{images.name} has {len(strangers)} classes that the training set lacks: {', '.join(strangers[:5])}"
-            f"{', ...' if len(strangers) > 5 else ''}. Its classes: {', '.join(list(classes)[:5])}{', ...' if len(classes) > 5 else ''}."
+            f"{images.name} has {len(strangers)} classes that the training set lacks: {first_of(strangers)}. "
+            f"The training set's classes: {first_of(classes)}."
         )
-    table = np.array([position.get(name, -1) for name in images.classes] + [-1], dtype=np.int64)  # the last one is for label -1
+    table = np.array([position.get(name, -1) for name in images.classes] + [-1], dtype=np.int64)  # last: for label -1
     return table[images.labels]

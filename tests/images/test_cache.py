@@ -1,0 +1,331 @@
+"""The pixel cache: the same pixels, found by content, whole or absent, within its bounds, whoever else is at it."""
+
+import builtins
+import functools
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from whytransfer.errors import InputError, RunError
+from whytransfer.images import Folder, open_images, subset
+from whytransfer.images import build as build_module
+from whytransfer.images import cache as cache_module
+from whytransfer.images.build import pixels_of
+from whytransfer.images.cache import PixelCache, default_folder
+
+
+@pytest.fixture
+def aged(photos):
+    """Photos changed an hour ago: younger ones are always read again, for they may change within the clock's grain."""
+    for path in photos.rglob("*.*"):
+        os.utime(path, (time.time() - 3600,) * 2)
+    return photos
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """How often images were decoded and hashed since the start of the test."""
+    counts = {"decoded": 0, "read": 0}
+    decode, encoded = build_module.decode, Folder.encoded
+
+    def counted_decode(*arguments):
+        counts["decoded"] += 1
+        return decode(*arguments)
+
+    def counted_read(self, i):
+        counts["read"] += 1
+        return encoded(self, i)
+
+    monkeypatch.setattr(build_module, "decode", counted_decode)
+    monkeypatch.setattr(Folder, "encoded", counted_read)
+    return counts
+
+
+def entries(folder):
+    return sorted(path.name for path in (folder / "entries").iterdir())
+
+
+def assert_nothing_half_written(folder):
+    assert (
+        entries(folder) == []
+        and list((folder / "building").iterdir()) == []
+        and list((folder / "stamps").iterdir()) == []
+    )
+
+
+@pytest.mark.parametrize("max_side_px", [None, 16, 1])
+def test_pixels_are_those_of_the_files(photos, tmp_path, max_side_px):
+    images = Folder(photos)
+    cache = PixelCache.open(images, max_side_px, tmp_path / "cache")
+    assert len(cache) == 12 and cache.cached == 12 and cache.labels.tolist() == images.labels.tolist()
+    for i in range(12):
+        pixels = cache.pixels(i)
+        assert np.array_equal(pixels, pixels_of(images, i, max_side_px))
+        assert pixels.dtype == np.uint8 and pixels.flags.c_contiguous and not pixels.flags.writeable
+        assert min(pixels.shape[:2]) == min(max_side_px or 999, *images[i].image.shape[1:])
+    assert (cache.name, cache.classes, cache.fingerprint) == (images.name, images.classes, images.fingerprint())
+
+
+def test_unchanged_files_are_not_even_read_again(aged, tmp_path, calls):
+    first = PixelCache.open(Folder(aged), 16, tmp_path / "cache")
+    assert calls == {"decoded": 12, "read": 12}
+    second = PixelCache.open(Folder(aged), 16, tmp_path / "cache")
+    assert calls == {"decoded": 12, "read": 12} and second.fingerprint == first.fingerprint
+
+
+def test_a_copy_is_recognised_without_decoding(aged, tmp_path, calls):
+    first = PixelCache.open(Folder(aged), None, tmp_path / "cache")
+    copy = shutil.copytree(aged, tmp_path / "copy")
+    second = PixelCache.open(Folder(copy), None, tmp_path / "cache")
+    assert calls == {"decoded": 12, "read": 24} and second.path == first.path
+    PixelCache.open(Folder(copy), None, tmp_path / "cache")
+    assert calls["read"] == 24
+
+
+def test_a_zip_of_the_same_files_shares_their_cache(aged, tmp_path, calls):
+    first = PixelCache.open(Folder(aged), None, tmp_path / "cache")
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for path in aged.rglob("*.*"):
+            archive.write(path, path.relative_to(aged).as_posix())
+    assert PixelCache.open(open_images(str(tmp_path / "photos.zip")), None, tmp_path / "cache").path == first.path
+    assert calls["decoded"] == 12
+
+
+def test_an_edited_file_of_equal_size_is_noticed(photos, tmp_path):
+    for i in range(2):
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(photos / "cat" / f"{i}.bmp")
+    for path in photos.rglob("*.*"):
+        os.utime(path, (time.time() - 3600,) * 2)
+    before = PixelCache.open(Folder(photos), None, tmp_path / "cache")
+    size = (photos / "cat" / "0.bmp").stat().st_size
+    Image.new("RGB", (8, 8), (77, 0, 0)).save(photos / "cat" / "0.bmp")
+    assert (photos / "cat" / "0.bmp").stat().st_size == size
+    after = PixelCache.open(Folder(photos), None, tmp_path / "cache")
+    assert after.fingerprint != before.fingerprint
+    assert before.pixels(0)[0, 0].tolist() == [0, 0, 0] and after.pixels(0)[0, 0].tolist() == [77, 0, 0]
+
+
+def test_a_file_edited_just_now_is_noticed_even_with_the_same_time(photos, tmp_path):
+    path = photos / "cat" / "0.bmp"
+    Image.new("RGB", (8, 8), "red").save(path)
+    before, stat = PixelCache.open(Folder(photos), None, tmp_path / "cache"), path.stat()
+    Image.new("RGB", (8, 8), "blue").save(path)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert PixelCache.open(Folder(photos), None, tmp_path / "cache").fingerprint != before.fingerprint
+
+
+def test_policies_have_their_own_entries(photos, tmp_path):
+    shapes = {
+        side: PixelCache.open(Folder(photos), side, tmp_path / "cache").pixels(11).shape for side in (None, 16, 8)
+    }
+    assert len(entries(tmp_path / "cache")) == 3 and min(shapes[16][:2]) == 16 and min(shapes[8][:2]) == 8
+
+
+def test_beyond_the_bound_images_are_decoded_at_each_use_and_it_says_so(photos, tmp_path, calls, caplog):
+    images = Folder(photos)
+    cache = PixelCache.open(images, None, tmp_path / "cache", max_bytes=20_000)
+    assert 0 < cache.cached < 12 and (cache.path / "pixels.bin").stat().st_size <= 20_000
+    assert all(np.array_equal(cache.pixels(i), pixels_of(images, i, None)) for i in range(12))
+    assert not cache.pixels(11).flags.writeable
+    said = [record.message for record in caplog.records]
+    assert len(said) == 1 and f"{cache.cached} of 12 images (0.02 MB of 0.04 MB) are in the pixel cache" in said[0]
+    before = calls["decoded"]
+    cache.pixels(11)
+    assert calls["decoded"] == before + 1
+
+
+def test_a_larger_bound_builds_again_and_then_serves_every_smaller_one(photos, tmp_path):
+    folder, images = tmp_path / "cache", Folder(photos)
+    assert PixelCache.open(images, None, folder, max_bytes=0).cached == 0
+    assert PixelCache.open(images, None, folder).cached == 12
+    assert PixelCache.open(images, None, folder, max_bytes=0).cached == 12
+    assert PixelCache.open(images, None, folder, max_bytes=0).pixels(3).shape == images[3].image.permute(1, 2, 0).shape
+
+
+def test_a_set_without_files_is_cached_by_its_fingerprint(photos, tmp_path):
+    class Made:
+        name, classes, labels = "made", ("a",), np.zeros(5, dtype=np.int64)
+
+        def __len__(self):
+            return 5
+
+        def __getitem__(self, i):
+            return Folder(photos)[i]
+
+        def fingerprint(self):
+            return "made-1"
+
+    cache = PixelCache.open(Made(), 10, tmp_path / "cache")
+    assert cache.fingerprint == "made-1" and min(cache.pixels(0).shape[:2]) == 10
+    assert np.array_equal(
+        PixelCache.open(Made(), None, tmp_path / "cache").pixels(4), pixels_of(Folder(photos), 4, None)
+    )
+
+
+def test_progress_tells_images_done_and_ends_with_all(photos, tmp_path):
+    told = []
+    PixelCache.open(Folder(photos), None, tmp_path / "cache", progress=lambda done, total: told.append((done, total)))
+    assert told[-1] == (12, 12) and told == sorted(told)
+
+
+def test_state_per_image_is_small(photos, tmp_path):
+    cache = PixelCache.open(Folder(photos), None, tmp_path / "cache")
+    assert cache.state_bytes_per_image < 8 + 8 + 8 + Folder(photos).nbytes / 12 + 1
+
+
+def test_a_subset_shares_the_file(photos, tmp_path):
+    cache = PixelCache.open(Folder(photos), None, tmp_path / "cache", max_bytes=20_000)
+    part = subset(subset(cache, [11, 3, 4, 0]), [0, 3])
+    assert len(part) == 2 and part.labels.tolist() == [2, 0] and part.fingerprint != cache.fingerprint
+    assert np.array_equal(part.pixels(0), cache.pixels(11)) and np.array_equal(part.pixels(1), cache.pixels(0))
+    assert len(entries(tmp_path / "cache")) == 1
+
+
+def test_a_damaged_entry_is_built_again(aged, tmp_path):
+    first = PixelCache.open(Folder(aged), None, tmp_path / "cache")
+    whole = first.pixels(0).copy()
+    (first.path / "pixels.bin").unlink()
+    (first.path / "pixels.bin").write_bytes(b"short")
+    again = PixelCache.open(Folder(aged), None, tmp_path / "cache")
+    assert np.array_equal(again.pixels(0), whole)
+    (again.path / "entry.json").write_text("{")
+    assert np.array_equal(PixelCache.open(Folder(aged), None, tmp_path / "cache").pixels(0), whole)
+
+
+def test_of_two_at_once_one_builds_and_one_waits(aged, tmp_path, caplog):
+    began, waiting, told, opened = threading.Event(), threading.Event(), [], {}
+
+    class Watch(logging.Handler):
+        def emit(self, record):
+            if "another process is decoding the same images; waiting" in record.getMessage():
+                waiting.set()
+
+    def slow(done, total):
+        began.set()
+        assert waiting.wait(20)
+
+    def first():
+        opened["first"] = PixelCache.open(Folder(aged), None, tmp_path / "cache", progress=slow)
+
+    watch = Watch()
+    logging.getLogger("whytransfer.images.store").addHandler(watch)
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert began.wait(20)
+    second = PixelCache.open(Folder(aged), None, tmp_path / "cache", progress=lambda *done: told.append(done))
+    thread.join()
+    logging.getLogger("whytransfer.images.store").removeHandler(watch)
+    assert told == [] and second.path == opened["first"].path and len(entries(tmp_path / "cache")) == 1
+
+
+def test_two_copies_built_at_once_end_in_one_entry(aged, tmp_path):
+    copy = shutil.copytree(aged, tmp_path / "copy")
+    inner = []
+
+    def meanwhile(done, total):
+        if not inner:
+            inner.append(PixelCache.open(Folder(copy), None, tmp_path / "cache"))
+
+    outer = PixelCache.open(Folder(aged), None, tmp_path / "cache", progress=meanwhile)
+    assert outer.path == inner[0].path and len(entries(tmp_path / "cache")) == 1
+    assert np.array_equal(outer.pixels(5), inner[0].pixels(5))
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from whytransfer.images import Folder
+from whytransfer.images.cache import PixelCache
+PixelCache.open(Folder(sys.argv[1]), None, Path(sys.argv[2]), progress=lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+"""
+
+
+def test_what_a_killed_builder_left_is_cleaned_up(photos, tmp_path):
+    folder = tmp_path / "cache"
+    ended = subprocess.run([sys.executable, "-c", KILLED, photos, folder], timeout=120)
+    assert (
+        ended.returncode == -signal.SIGKILL
+        and entries(folder) == []
+        and len(list((folder / "building").iterdir())) == 1
+    )
+    PixelCache.open(Folder(photos / "cat"), None, folder)  # another set: it sweeps
+    assert list((folder / "building").iterdir()) == [] and len(entries(folder)) == 1
+    assert len(PixelCache.open(Folder(photos), None, folder)) == 12
+
+
+def test_ctrl_c_leaves_nothing_half_written(photos, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        PixelCache.open(
+            Folder(photos), None, tmp_path / "cache", progress=lambda *_: os.kill(os.getpid(), signal.SIGINT)
+        )
+    assert_nothing_half_written(tmp_path / "cache")
+
+
+def test_a_full_disk_names_path_need_and_remedy_and_leaves_nothing(photos, tmp_path, monkeypatch):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("this system has no /dev/full to stand for a full disk")
+    full = functools.partial(builtins.open, "/dev/full")
+    monkeypatch.setattr(build_module, "open", lambda path, mode: full(mode), raising=False)
+    with pytest.raises(
+        RunError, match=r"disk full while caching pixels in .*cache: about 0.03 MB are needed for 12 images.*--cache-gb"
+    ):
+        PixelCache.open(Folder(photos), None, tmp_path / "cache")
+    assert_nothing_half_written(tmp_path / "cache")
+
+
+def test_the_folder_is_bounded_and_the_longest_unused_goes_first(photos, tmp_path, caplog):
+    folder, paths = tmp_path / "cache", {}
+    for age, name in ((30, "cat"), (20, "dog")):
+        paths[name] = PixelCache.open(Folder(photos / name), None, folder).path
+        os.utime(paths[name] / "entry.json", (time.time() - age,) * 2)
+    PixelCache.open(Folder(photos / "cat"), None, folder)  # used again: now the dogs are the older
+    sizes = {name: json.loads((path / "entry.json").read_text())["bytes"] for name, path in paths.items()}
+    PixelCache.open(Folder(photos / "fox"), None, folder, max_folder_bytes=sizes["cat"] + 2 * sizes["dog"])
+    assert paths["cat"].exists() and not paths["dog"].exists()
+    assert "removed" in caplog.text and "the one unused for longest" in caplog.text
+
+
+def test_a_cache_in_use_survives_its_removal(photos, tmp_path):
+    cache = PixelCache.open(Folder(photos), None, tmp_path / "cache")
+    shutil.rmtree(cache.path)
+    assert np.array_equal(cache.pixels(7), pixels_of(Folder(photos), 7, None))
+
+
+def test_a_folder_that_cannot_be_made(photos, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        InputError, match="cannot make the pixel cache .* set WHYTRANSFER_CACHE to a folder that can be written"
+    ):
+        PixelCache.open(Folder(photos), None, tmp_path / "file" / "cache")
+
+
+def test_the_default_folder_is_the_environments(monkeypatch):
+    assert default_folder().parent == cache_module.Path(os.environ["WHYTRANSFER_CACHE"])
+    monkeypatch.delenv("WHYTRANSFER_CACHE")
+    assert default_folder() == cache_module.Path.home() / ".cache" / "whytransfer" / "pixels"
+
+
+def test_a_side_below_one_is_refused(photos, tmp_path):
+    with pytest.raises(InputError, match="max_side_px is 0: give the longest shorter side allowed"):
+        PixelCache.open(Folder(photos), 0, tmp_path / "cache")
+
+
+def test_real_pictures_at_64_px(real_data, tmp_path):
+    images = open_images(str(real_data / "tiny_imagenet_40" / "tiny_imagenet_40.zip") + "/val")
+    cache = PixelCache.open(images, 64, tmp_path / "cache")
+    assert (cache.path / "pixels.bin").stat().st_size == 2000 * 64 * 64 * 3
+    began = time.thread_time()
+    for i in range(2000):
+        cache.pixels(i)
+    assert (time.thread_time() - began) / 2000 < 20e-6  # 1 us when measured alone
