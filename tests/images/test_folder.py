@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,19 @@ def test_the_index_holds_a_few_bytes_per_image(tmp_path):
         path.touch()
     images = Folder(tmp_path)
     assert images.nbytes / len(images) == pytest.approx(len("class0/000000.jpg") + 8 + 8, abs=0.1)
+
+
+def test_opening_takes_less_than_a_minute_per_million_files(tmp_path):
+    """Processor time of 4,000 files, extrapolated (benchmarks/startup.py measures more)."""
+    for i in range(4000):
+        if i < 8:
+            draw(tmp_path / "many" / f"class{i}" / "first.png")
+        else:
+            os.link(tmp_path / "many" / f"class{i % 8}" / "first.png", tmp_path / "many" / f"class{i % 8}" / f"{i}.png")
+    began = time.thread_time()
+    images = open_images(str(tmp_path / "many"))
+    images.stamp()
+    assert len(images) == 4000 and (time.thread_time() - began) / 4000 * 1e6 < 60
 
 
 def test_names_is_a_list_of_strings():

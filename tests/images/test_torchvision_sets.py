@@ -1,4 +1,4 @@
-"""torchvision's data sets from their folders on disk, made here in small: the same images and labels as torchvision gives."""
+"""torchvision's data sets from their folders, made here in small: the same images and labels as torchvision gives."""
 
 import pickle
 
