@@ -94,5 +94,7 @@ def test_shuffling_gives_every_row_back_to_its_image():
 
 @pytest.mark.parametrize(("batch", "groups"), [(10, 4), (4, 4), (2, 8)])
 def test_refuses_groups_that_do_not_come_out_even(batch, groups):
-    with pytest.raises(InputError, match=f"batch norm in {groups} groups needs a batch of a multiple of {groups}.*got {batch}"):
+    with pytest.raises(
+        InputError, match=f"batch norm in {groups} groups needs a batch of a multiple of {groups}.*got {batch}"
+    ):
         SplitBatchNorm1d(3, groups)(torch.randn(batch, 3))

@@ -29,7 +29,9 @@ def test_statistics_of_batch_norm_are_not_averaged():
     target = frozen_copy(online)
     online(torch.randn(8, 3))
     update_ema(target, online, 0.5)
-    assert torch.equal(target[1].running_mean, torch.zeros(4)) and not torch.equal(online[1].running_mean, torch.zeros(4))
+    assert torch.equal(target[1].running_mean, torch.zeros(4)) and not torch.equal(
+        online[1].running_mean, torch.zeros(4)
+    )
 
 
 def test_a_frozen_copy_is_equal_apart_and_without_gradient():

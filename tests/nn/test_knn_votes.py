@@ -18,10 +18,14 @@ def data(n=300, m=50, d=12, classes=7, seed=0):
 @pytest.mark.parametrize(("k", "temperature"), [(20, 0.1), (200, 0.07), (1, 0.07)])
 def test_votes_equal_scikit_learns(k, temperature):
     queries, bank, labels = data()
-    reference = KNeighborsClassifier(k, weights=lambda d: np.exp((1 - d) / temperature), metric="cosine", algorithm="brute")
+    reference = KNeighborsClassifier(
+        k, weights=lambda d: np.exp((1 - d) / temperature), metric="cosine", algorithm="brute"
+    )
     expected = reference.fit(bank.double().numpy(), labels.numpy()).predict_proba(queries.double().numpy())
     votes = knn_scores(queries, bank, labels, 7, k, temperature)
-    torch.testing.assert_close(votes / votes.sum(1, keepdim=True), torch.from_numpy(expected).float(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        votes / votes.sum(1, keepdim=True), torch.from_numpy(expected).float(), rtol=1e-4, atol=1e-5
+    )
     assert torch.equal(knn_predict(queries, bank, labels, k, temperature), torch.from_numpy(expected.argmax(1)))
 
 

@@ -1,0 +1,30 @@
+"""Two processes see the keys of both, in the order of ranks; one process sees its own."""
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from whytransfer.nn.gather import gather
+from whytransfer.nn.queue import KeyQueue
+
+
+def test_alone_it_is_a_no_op():
+    rows = torch.randn(3, 2)
+    assert gather(rows) is rows
+
+
+def _one_of_two(rank, store, folder):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    queue = KeyQueue(8, 3, seed=0)
+    queue.enqueue(gather(torch.arange(6.0).view(2, 3) + 10 * rank))
+    torch.save(queue.state_dict(), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_fill_equal_queues(tmp_path):
+    mp.spawn(_one_of_two, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    expected = torch.cat([torch.arange(6.0).view(2, 3), torch.arange(6.0).view(2, 3) + 10])
+    assert torch.equal(first["keys"][:4], expected) and int(first["pointer"]) == 4
+    assert all(torch.equal(first[name], second[name]) for name in first)
