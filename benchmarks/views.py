@@ -3,9 +3,9 @@
 Command:  python benchmarks/views.py            (needs the extra `bench`; about a minute, one core)
 Expected: a third of lightly's time per picture and core at most, at 64 and at 224 px.
 
-Same pixels (500 x 375 or 64 x 64 RGB, already decoded: lightly gets them as PIL images), same recipe (MoCo v2), same view size, one thread
-each, CPU time, in alternating rounds in one process; the ratio is the median over rounds. lightly's time includes its normalisation, which
-here belongs to the backbone.
+Same pixels (500 x 375 or 64 x 64 RGB, already decoded: lightly gets them as PIL images), same recipe (MoCo v2), same
+view size, one thread each, CPU time, in alternating rounds in one process; the ratio is the median over rounds.
+lightly's time includes its normalisation, which here belongs to the backbone.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def compare(size: tuple[int, int], size_px: int, count: int, rounds: int) -> flo
         theirs.append(cpu_seconds(lambda: torch.stack([torch.stack(peer(image)) for image in images])) / count)
     ratio = median(t / o for o, t in zip(ours, theirs, strict=True))
     print(
-        f"{size[1]:4d} x {size[0]:<3d} -> 2 x {size_px:3d} px   whytransfer {1 / median(ours):7.0f} images/s/core ({median(ours) * 1e3:.3f} ms)"
+        f"{size[1]:4d} x {size[0]:<3d} -> 2 x {size_px:3d} px"
+        f"   whytransfer {1 / median(ours):7.0f} images/s/core ({median(ours) * 1e3:.3f} ms)"
         f"   lightly {1 / median(theirs):6.0f} ({median(theirs) * 1e3:.3f} ms)   ratio {ratio:.1f}"
     )
     return ratio

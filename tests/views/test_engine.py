@@ -9,7 +9,8 @@ from whytransfer.errors import InputError
 from whytransfer.views import RECIPES, Viewer, eval_views, recipe
 from whytransfer.views.geometry import nearest
 
-SIZES = [(50, 70), (70, 50), (64, 64), (33, 90), (41, 40), (120, 31), (64, 64), (20, 20), (55, 55), (48, 96), (7, 13), (80, 80)]
+SIDES = [50, 70, 50, 64, 64, 33, 90, 41, 120, 7, 13, 80, 48]
+SIZES = list(zip(SIDES, SIDES[1:], strict=False))  # twelve, no two alike
 PICTURES = pictures(*SIZES)
 INDEX = np.arange(len(PICTURES)) * 1000
 LABELS = np.arange(len(PICTURES)) % 3
@@ -30,7 +31,8 @@ def test_fast_equals_readable(name):
         assert images.min() >= 0 and images.max() <= 1
         for row, picture in enumerate(PICTURES):
             drawn = viewer.parameters([picture], INDEX[[row]], epoch=2, view=view)
-            torch.testing.assert_close(images[row], render_torch(picture, drawn, 32), **CLOSE)
+            expected = render_torch(picture, drawn, 32)
+            torch.testing.assert_close(images[row], expected, rtol=1e-5, atol=5e-6)  # roundings of up to six steps
 
 
 @pytest.mark.parametrize("name", ["moco-v2", "appearance", "detcon-b"])
@@ -99,7 +101,8 @@ def test_a_region_and_the_picture_of_it_agree_in_every_recipe():
     disc = (y - 30) ** 2 + (x - 45) ** 2 < 400
     picture = np.repeat(disc[..., None] * np.uint8(255), 3, axis=2)
     for name in ("spatial", "supervised", "ladder-1"):
-        made = Viewer(recipe(name), 48, seed=0, threads=1)([picture] * 20, np.arange(20), [0] * 20, 0, [torch.from_numpy(disc)] * 20)
+        viewer = Viewer(recipe(name), 48, seed=0, threads=1)
+        made = viewer([picture] * 20, np.arange(20), [0] * 20, 0, regions=[torch.from_numpy(disc)] * 20)
         agreement = ((made.images[0][:, 0] > 0.5) == made.regions[0]).float().mean()
         assert agreement > 0.97
 
@@ -111,7 +114,7 @@ def test_a_region_and_the_picture_of_it_agree_in_every_recipe():
     (np.zeros((0, 4, 3), np.uint8), r"\(0, 4, 3\) uint8"),
 ])  # fmt: skip
 def test_what_is_no_picture_is_refused(bad, found):
-    with pytest.raises(InputError, match=rf"picture 1 of the batch is {found}; views need \(height, width, 3\) uint8 RGB"):
+    with pytest.raises(InputError, match=rf"picture 1 of the batch is {found}; views need \(height, width, 3\) uint8"):
         Viewer(recipe("spatial"), 8, 0)([PICTURES[0], bad], np.arange(2), [0, 0], 0)
 
 
@@ -141,4 +144,4 @@ def test_gpu_equals_cpu(name):
     cpu, gpu = views(name), views(name, device="cuda", regions=[torch.zeros(*size) for size in SIZES])
     for a, b in zip(cpu.images, gpu.images, strict=True):
         assert b.is_cuda
-        torch.testing.assert_close(b.cpu(), a, **CLOSE)
+        torch.testing.assert_close(b.cpu(), a, rtol=1e-5, atol=5e-6)

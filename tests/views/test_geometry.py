@@ -65,7 +65,7 @@ def keys(distance):
 
 
 def bicubic(line, n):
-    """(H, ...) -> (n, ...): TensorFlow's half-pixel bicubic, taps beyond the border dropped and the others scaled up."""
+    """(H, ...) -> (n, ...): TensorFlow's half-pixel bicubic, taps beyond the border dropped, the others scaled up."""
     made = []
     for i in range(n):
         at = (i + 0.5) * len(line) / n - 0.5
@@ -100,12 +100,12 @@ def test_a_constant_picture_stays_constant_and_a_view_stays_within_its_picture(r
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize(("top", "left", "height", "width", "size_px"), CROPS)
 def test_masks_equal_torchvision_bit_for_bit(render, top, left, height, width, size_px, flip):
-    stack = tv_tensors.Mask(torch.arange(2 * 97 * 131).reshape(2, 97, 131))
-    expected = F.resized_crop(stack, top, left, height, width, [size_px, size_px])
-    expected = F.horizontal_flip(expected) if flip else expected
+    stack = torch.arange(2 * 97 * 131).reshape(2, 97, 131)
+    expected = F.resized_crop(tv_tensors.Mask(stack), top, left, height, width, [size_px, size_px])
+    expected = (F.horizontal_flip(expected) if flip else expected).as_subclass(torch.Tensor)
     record = window(top, left, height, width, size_px, size_px, flip=flip)[0]
-    assert torch.equal(nearest(stack.as_subclass(torch.Tensor), record, size_px), expected.as_subclass(torch.Tensor))
-    assert torch.equal(nearest(stack.as_subclass(torch.Tensor)[0], record, size_px), expected.as_subclass(torch.Tensor)[0])
+    assert torch.equal(nearest(stack, record, size_px), expected)
+    assert torch.equal(nearest(stack[0], record, size_px), expected[0])
 
 
 @pytest.mark.parametrize("flip", [False, True])

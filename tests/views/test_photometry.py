@@ -68,7 +68,8 @@ def test_zero_blur_counts_zeros_beyond_the_border(render):
     expected = floats(picture).numpy()
     for axis in (1, 2):
         expected = correlate1d(expected, (taps / taps.sum()).numpy(), axis=axis, mode="constant")
-    torch.testing.assert_close(coloured(render, picture, step(Op.ZERO_BLUR, 1.5, 4)), torch.from_numpy(expected), **CLOSE)
+    made = coloured(render, picture, step(Op.ZERO_BLUR, 1.5, 4))
+    torch.testing.assert_close(made, torch.from_numpy(expected), **CLOSE)
 
 
 @pytest.mark.parametrize("delta", [-0.4, 0.0, 0.3])
@@ -100,7 +101,8 @@ def test_detcons_saturation_scales_s_of_hsv(render, factor):
 
 def test_steps_are_applied_in_the_order_given(render):
     picture = every_kind_of_colour()
-    order = [(Op.CONTRAST, F.adjust_contrast, 1.4), (Op.HUE, F.adjust_hue, 0.1), (Op.BRIGHTNESS, F.adjust_brightness, 1.3)]
+    brighten, contrast = (Op.BRIGHTNESS, F.adjust_brightness, 1.3), (Op.CONTRAST, F.adjust_contrast, 1.4)
+    order = [contrast, (Op.HUE, F.adjust_hue, 0.1), brighten]
     results = []
     for sequence in (order, order[::-1]):
         expected = floats(picture)

@@ -4,7 +4,16 @@ import pytest
 
 from whytransfer.errors import InputError
 from whytransfer.views import RECIPES, recipe
-from whytransfer.views.operations import CenterCrop, ColorJitter, Flip, GaussianBlur, Grayscale, RandomResizedCrop, Resize, Solarise
+from whytransfer.views.operations import (
+    CenterCrop,
+    ColorJitter,
+    Flip,
+    GaussianBlur,
+    Grayscale,
+    RandomResizedCrop,
+    Resize,
+    Solarise,
+)
 
 ORDER = {
     "moco-v1": ["RandomResizedCrop", "Grayscale", "ColorJitter", "Flip"],

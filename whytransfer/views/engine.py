@@ -1,7 +1,8 @@
 """Pixels in, views out: draws the parameters and runs them, one image per call, on all cores.
 
-CPU: everything in the compiled kernels of `fused`. Another device: the kernels cut and resize the bytes, the device changes the colours of the
-whole batch; colours that come before the resize stay on the CPU, where each picture keeps its own size.
+CPU: everything in the compiled kernels of `fused`. Another device: the kernels cut and resize the bytes, the device
+changes the colours of the whole batch; colours that come before the resize stay on the CPU, where each picture keeps
+its own size.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ Pixels = Sequence[NDArray[np.uint8]]
 
 
 class Viewer:
-    """Views of a recipe as a pure function of (seed, epoch, image index, view): not of the batch, the order or the threads."""
+    """Views of a recipe, a pure function of (seed, epoch, image index, view): not of batch, order or threads."""
 
-    def __init__(self, recipe: Recipe, size_px: int, seed: int, threads: int | None = None, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, recipe: Recipe, size_px: int, seed: int, threads: int | None = None, device: torch.device | str = "cpu"
+    ) -> None:
         """`size_px` is the side of the views; `threads` None takes every core that this process may use."""
         if size_px < 1:
             raise InputError(f"views of {size_px} px: the side must be at least 1 pixel")
@@ -49,7 +52,10 @@ class Viewer:
         epoch: int,
         regions: Sequence[Tensor] | None = None,
     ) -> Views:
-        """B pictures (H, W, 3) uint8 of any sizes -> Views; regions, one label map (H, W) or stack (R, H, W) per picture, follow."""
+        """B pictures (H, W, 3) uint8 of any sizes -> Views.
+
+        `regions`, one label map (H, W) or one stack of masks (R, H, W) per picture, follow the same windows.
+        """
         pixels = checked(pixels)
         if regions is not None:
             _check_regions(pixels, regions)
@@ -58,9 +64,10 @@ class Viewer:
             drawn = self.parameters(pixels, index, epoch, view)
             images.append(render(pixels, drawn, self.size_px, self.threads, self.device))
             if regions is not None:
-                followed.append(_stack([geometry.nearest(r, w, self.size_px) for r, w in zip(regions, drawn.windows, strict=True)]))
-        index_tensor, label_tensor = (torch.from_numpy(np.array(numbers, dtype=np.int64)) for numbers in (index, labels))
-        return Views(tuple(images), index_tensor, label_tensor, tuple(followed)).to(self.device)
+                pairs = zip(regions, drawn.windows, strict=True)
+                followed.append(_stack([geometry.nearest(region, w, self.size_px) for region, w in pairs]))
+        addresses, classes = (torch.from_numpy(np.array(numbers, dtype=np.int64)) for numbers in (index, labels))
+        return Views(tuple(images), addresses, classes, tuple(followed)).to(self.device)
 
 
 def render(pixels: Pixels, drawn: Draw, size_px: int, threads: int = 1, device: torch.device | str = "cpu") -> Tensor:
@@ -85,7 +92,10 @@ def render(pixels: Pixels, drawn: Draw, size_px: int, threads: int = 1, device: 
 
 
 def eval_views(pixels: Pixels, size_px: int, resize_px: int | None = None, threads: int | None = None) -> Tensor:
-    """The usual test geometry: shorter side to `resize_px` (default: the view's side), then the centre; (B, 3, S, S) in [0, 1]."""
+    """The usual test geometry: shorter side to `resize_px` (default: the view's side), then the centre.
+
+    Returns (B, 3, S, S) float32 in [0, 1].
+    """
     resize_px = size_px if resize_px is None else resize_px
     if resize_px < size_px:
         raise InputError(f"cannot crop {size_px} px from pictures resized to {resize_px} px: give resize_px >= size_px")
@@ -102,7 +112,8 @@ def checked(pixels: Pixels) -> list[NDArray[np.uint8]]:
     for position, picture in enumerate(pixels):
         if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or picture.size == 0:
             raise InputError(
-                f"picture {position} of the batch is {picture.shape} {picture.dtype}; views need (height, width, 3) uint8 RGB, not empty"
+                f"picture {position} of the batch is {picture.shape} {picture.dtype}; "
+                "views need (height, width, 3) uint8 RGB, not empty"
             )
         picture = np.ascontiguousarray(picture).view(np.ndarray)
         if picture.flags.writeable:
@@ -118,8 +129,8 @@ def _check_regions(pixels: Pixels, regions: Sequence[Tensor]) -> None:
     for position, (picture, region) in enumerate(zip(pixels, regions, strict=True)):
         if region.shape[-2:] != picture.shape[:2]:
             raise InputError(
-                f"regions of picture {position} are {tuple(region.shape[-2:])} and the picture is {picture.shape[:2]} (height, width): "
-                "make the regions again at the picture's size"
+                f"regions of picture {position} are {tuple(region.shape[-2:])} and the picture is {picture.shape[:2]} "
+                "(height, width): make the regions again at the picture's size"
             )
 
 

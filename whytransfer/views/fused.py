@@ -1,11 +1,14 @@
 """Views on the CPU: one image at a time, compiled, in place, without the interpreter's lock.
 
-The same arithmetic as `geometry` and `photometry`, which are the readable version. What makes it fast: pixels stay bytes until the
-vertical pass, whose inner loop runs along a contiguous row; a resized row is finished while it is in the first-level cache; colours are
-changed in place on planes, without branches, so that the compiler vectorises them.
+The same arithmetic as `geometry` and `photometry`, which are the readable version. What makes it fast: pixels stay
+bytes until the vertical pass, whose inner loop runs along a contiguous row; a resized row is finished while it is in
+the first-level cache; colours change in place on planes, without branches, so that the compiler vectorises them.
 Inner loops index slices from 0: an index that might be negative would cost a test per pixel.
 Nothing here depends on the batch or on the thread: the same image and parameters give the same bits.
 """
+
+# mypy: ignore-errors
+# (numba infers the types here, and refuses what does not fit)
 
 from __future__ import annotations
 
@@ -17,9 +20,10 @@ from whytransfer.views.parameters import Op
 _jit = njit(nogil=True, fastmath=True, error_model="numpy", cache=True)
 _inline = njit(nogil=True, fastmath=True, error_model="numpy", cache=True, inline="always")
 
-_BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = int(Op.BRIGHTNESS), int(Op.CONTRAST), int(Op.SATURATION), int(Op.HUE)
-_GRAYSCALE, _BLUR, _SOLARISE, _ADD_BRIGHTNESS = int(Op.GRAYSCALE), int(Op.BLUR), int(Op.SOLARISE), int(Op.ADD_BRIGHTNESS)
-_CHANNEL_CONTRAST, _HSV_SATURATION, _ZERO_BLUR = int(Op.CHANNEL_CONTRAST), int(Op.HSV_SATURATION), int(Op.ZERO_BLUR)
+_SKIP, _BRIGHTNESS, _CONTRAST, _SATURATION = int(Op.SKIP), int(Op.BRIGHTNESS), int(Op.CONTRAST), int(Op.SATURATION)
+_HUE, _GRAYSCALE, _BLUR, _SOLARISE = int(Op.HUE), int(Op.GRAYSCALE), int(Op.BLUR), int(Op.SOLARISE)
+_ADD_BRIGHTNESS, _CHANNEL_CONTRAST = int(Op.ADD_BRIGHTNESS), int(Op.CHANNEL_CONTRAST)
+_HSV_SATURATION, _ZERO_BLUR = int(Op.HSV_SATURATION), int(Op.ZERO_BLUR)
 
 _ZERO, _ONE, _TWO, _FOUR, _SIX = (np.float32(v) for v in (0, 1, 2, 4, 6))
 _RED, _GREEN, _BLUE = np.float32(0.2989), np.float32(0.587), np.float32(0.114)
@@ -42,10 +46,10 @@ def render(pixels, windows, before, after, i, cubic, out):
 @_jit
 def _any_step(steps):
     """Whether a row of steps does anything."""
+    busy = False
     for step in steps:
-        if step.op != 0:
-            return True
-    return False
+        busy = busy or step.op != _SKIP
+    return busy
 
 
 @_jit
@@ -64,9 +68,10 @@ def _planes(pixels):
 
 @_jit
 def _taps(side, grid, start, n, cubic, mirror):
-    """Which source pixels make each of n view pixels: first (n,), count (n,), weights (n, T), cut at the region's border.
+    """Which source pixels make each of n view pixels: first (n,), count (n,), weights (n, T).
 
-    Centres in single precision, because torch rounds them so: at column 200 it moves a weight by 1e-5.
+    Nothing outside the region is read. Centres are in single precision, because torch rounds them so: at column 200
+    that moves a weight by 1e-5.
     """
     scale = np.float32(side / grid)
     spread = 1.0 if cubic else max(scale, 1.0)
@@ -99,7 +104,7 @@ def _kernel(distance, cubic):
 
 @_jit
 def _resample_bytes(pixels, window, cubic, view):
-    """Crop, resize and flip interleaved bytes: per view row one vertical pass into a row buffer, then one horizontal pass."""
+    """Crop, resize, flip interleaved bytes: per view row a vertical pass into a row buffer, then a horizontal one."""
     size = view.shape[1]
     first_y, count_y, weight_y = _taps(window.height, window.grid_height, window.grid_top, size, cubic, False)
     first_x, count_x, weight_x = _taps(window.width, window.grid_width, window.grid_left, size, cubic, window.flip != 0)
@@ -183,7 +188,7 @@ def _colours(planes, steps):
             _hue(flat, value)
         elif op == _SOLARISE:
             _solarise(planes.reshape(-1), value)
-        elif op == _BLUR or op == _ZERO_BLUR:
+        elif op in (_BLUR, _ZERO_BLUR):
             _blur(planes, value, step.radius_px, op == _BLUR)
 
 
@@ -243,19 +248,21 @@ def _blend_gray(flat, factor):
 
 @_jit
 def _hsv_saturation(flat, factor):
-    """S -> min(f S, 1) at fixed H and V: distances to the largest channel grow by f, until the smallest channel is 0."""
+    """S -> min(f S, 1) at fixed H and V: distances to the largest channel grow by f, until the smallest is 0."""
     red, green, blue = flat[0], flat[1], flat[2]
     for k in range(red.shape[0]):
         r, g, b = red[k], green[k], blue[k]
         top = max(max(r, g), b)
         chroma = top - min(min(r, g), b)
         grow = min(factor * chroma, top) / (chroma if chroma > _ZERO else _ONE)
-        red[k], green[k], blue[k] = _unit(top - (top - r) * grow), _unit(top - (top - g) * grow), _unit(top - (top - b) * grow)
+        red[k] = _unit(top - (top - r) * grow)
+        green[k] = _unit(top - (top - g) * grow)
+        blue[k] = _unit(top - (top - b) * grow)
 
 
 @_inline
 def _hue_channel(sixths, n, top, chroma):
-    """HSV -> one channel without cases: V - C clamp(min(k, 4 - k), 0, 1), k = (n + 6 h) mod 6, n = 5, 3, 1 for R, G, B."""
+    """HSV -> one channel without cases: V - C clamp(min(k, 4 - k), 0, 1), k = (n + 6 h) mod 6; n = 5, 3, 1 for RGB."""
     k = sixths + n
     k = k - _SIX * np.floor(k * _SIXTH)
     return top - chroma * _unit(min(k, _FOUR - k))

@@ -1,7 +1,8 @@
 """Crop, resize and flip of images, masks and boxes by the same windows, any device.
 
-An image's window is two small matrices (view row <- picture row, view column <- picture column), so crop, antialiased resize and flip are
-two matrix products; masks take the nearest pixel; boxes are mapped and cut. `fused` is the fast CPU twin for images.
+An image's window is two small matrices (view row <- picture row, view column <- picture column), so crop, antialiased
+resize and flip are two matrix products; masks take the nearest pixel; boxes are mapped and cut.
+`fused` is the fast CPU twin for images.
 Shape letters: B batch, R regions, H height, W width, S side of the view.
 """
 
@@ -14,43 +15,47 @@ from torch import Tensor
 
 from whytransfer.views.parameters import Resampling
 
+_ROWS = ["top", "height", "grid_height", "grid_top"]
+_COLUMNS = ["left", "width", "grid_width", "grid_left"]
+
 
 def resample(images: Tensor, windows: NDArray[np.void], size_px: int, resampling: Resampling = "bilinear") -> Tensor:
     """images (B, 3, H, W) float in [0, 1] and windows (B,) -> (B, 3, S, S).
 
-    "bilinear" is torchvision's with antialiasing; "bicubic" is TensorFlow's, Keys a = -1/2, without antialiasing, clamped.
+    "bilinear" is torchvision's with antialiasing; "bicubic" is TensorFlow's: Keys, a = -1/2, not antialiased, clamped.
     Pictures of other sizes than (H, W) may lie in the upper left corner: nothing outside their windows is read.
     """
-    rows = [weights(w["top"], w["height"], w["grid_height"], w["grid_top"], images.shape[2], size_px, resampling) for w in windows]
-    columns = [weights(w["left"], w["width"], w["grid_width"], w["grid_left"], images.shape[3], size_px, resampling) for w in windows]
-    columns = [np.flip(c, axis=0) if w["flip"] else c for c, w in zip(columns, windows, strict=True)]
-    vertical, horizontal = (torch.from_numpy(np.stack(m).astype(np.float32)).to(images) for m in (rows, columns))
-    views = torch.einsum("bsh,bchw,btw->bcst", vertical, images, horizontal)
+    vertical = [weights(*window, size_px, images.shape[2], resampling) for window in windows[_ROWS].tolist()]
+    horizontal = [weights(*window, size_px, images.shape[3], resampling) for window in windows[_COLUMNS].tolist()]
+    horizontal = [m[::-1] if flip else m for m, flip in zip(horizontal, windows["flip"], strict=True)]
+    rows, columns = (torch.from_numpy(np.stack(m).astype(np.float32)).to(images) for m in (vertical, horizontal))
+    views = torch.einsum("bsh,bchw,btw->bcst", rows, images, columns)
     return views.clamp(0, 1) if resampling == "bicubic" else views
 
 
-def weights(start: int, side: int, grid: int, grid_start: int, n_pixels: int, size_px: int, resampling: Resampling) -> NDArray[np.float64]:
-    """(S, n_pixels): how much each picture row (column) gives to each view row (column); rows sum to 1.
+def weights(
+    start: int, side: int, grid: int, grid_start: int, size_px: int, picture_px: int, resampling: Resampling
+) -> NDArray[np.float64]:
+    """(S, picture_px): how much each picture row (column) gives to each view row (column); rows sum to 1.
 
     The region is `side` pixels from `start`, resized to `grid` pixels, of which S from `grid_start` are the view.
     """
     scale = np.float64(np.float32(side / grid))  # torch computes centres in single precision, so here too
-    centre = np.float32((np.arange(size_px) + int(grid_start) + 0.5) * scale)  # (S,) in pixels of the region
+    centre = ((np.arange(size_px) + grid_start + 0.5) * scale).astype(np.float32)  # (S,) in pixels of the region
     distance = np.abs(np.arange(side) + 0.5 - centre[:, None].astype(np.float64))
     if resampling == "bilinear":
         kernel = np.maximum(1 - distance / max(scale, 1.0), 0)
     else:
         near, far = (1.5 * distance - 2.5) * distance**2 + 1, ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
         kernel = np.where(distance < 1, near, np.where(distance < 2, far, 0))
-    matrix = np.zeros((size_px, n_pixels))
+    matrix = np.zeros((size_px, picture_px))
     matrix[:, start : start + side] = kernel / kernel.sum(axis=1, keepdims=True)
     return matrix
 
 
 def nearest(regions: Tensor, window: np.void, size_px: int) -> Tensor:
-    """A label map (H, W) or a stack (R, H, W) seen through one window -> (S, S) or (R, S, S), torchvision's "nearest"."""
-    y = _nearest_index(window["top"], window["height"], window["grid_height"], window["grid_top"], size_px)
-    x = _nearest_index(window["left"], window["width"], window["grid_width"], window["grid_left"], size_px)
+    """A label map (H, W) or a stack (R, H, W) through one window -> (S, S) or (R, S, S), torchvision's "nearest"."""
+    y, x = (_nearest_index(*window[fields].item(), size_px) for fields in (_ROWS, _COLUMNS))
     x = x[::-1].copy() if window["flip"] else x
     return regions[..., torch.from_numpy(y)[:, None].to(regions.device), torch.from_numpy(x).to(regions.device)]
 

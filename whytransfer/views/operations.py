@@ -1,8 +1,8 @@
 """The vocabulary of recipes: each operation with the law by which its parameters are drawn.
 
-An operation turns uniform numbers u (B, draws) into parameters; what the parameters do to pixels is in `geometry`, `photometry`
-and `fused`. `address` separates the operations' draws, so recipes that share an operation share its parameters too:
-`spatial` crops exactly what `moco-v2` crops, and only the colours differ.
+An operation turns uniform numbers u (B, draws) into parameters; what the parameters do to pixels is in `geometry`,
+`photometry` and `fused`. `address` separates the operations' draws, so recipes that share an operation share its
+parameters too: `spatial` crops exactly what `moco-v2` crops, and only the colours differ.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _between(u: Uniform, low_high: Range) -> Uniform:
     return low_high[0] + (low_high[1] - low_high[0]) * u
 
 
-# ---------------------------------------------------------------- geometry: place(windows, u, size_px) sets fields of the windows
+# ---------------------------------------------------------------- geometry: place() sets fields of the windows
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,18 @@ class SingleTryCrop:
         _set_crop(windows, np.floor(u[:, 2] * (high - h + 1)), np.floor(u[:, 3] * (wide - w + 1)), h, w, size_px)
 
 
-def _crop_sides(u_area: Uniform, u_ratio: Uniform, high: NDArray, wide: NDArray, scale: Range, ratio: Range) -> tuple[Uniform, Uniform]:
+def _crop_sides(
+    u_area: Uniform, u_ratio: Uniform, high: NDArray, wide: NDArray, scale: Range, ratio: Range
+) -> tuple[Uniform, Uniform]:
     """Heights and widths (B, tries) of crops of uniform area and log-uniform aspect."""
     area = (high * wide)[:, None] * _between(u_area, scale)
     aspect = np.exp(_between(u_ratio, (log(ratio[0]), log(ratio[1]))))
     return np.rint(np.sqrt(area / aspect)), np.rint(np.sqrt(area * aspect))
 
 
-def _set_crop(windows: NDArray[np.void], top: NDArray, left: NDArray, height: NDArray, width: NDArray, size_px: int) -> None:
+def _set_crop(
+    windows: NDArray[np.void], top: NDArray, left: NDArray, height: NDArray, width: NDArray, size_px: int
+) -> None:
     for field, value in (("top", top), ("left", left), ("height", height), ("width", width)):
         windows[field] = value
     windows["grid_height"] = windows["grid_width"] = size_px
@@ -126,7 +130,7 @@ class Flip:
         windows["flip"] = u[:, 0] < self.p
 
 
-# ---------------------------------------------------------------- photometry: steps(u, size_px) -> (B, P) STEP
+# ---------------------------------------------------------------- photometry: steps() gives (B, P) STEP
 
 
 @dataclass(frozen=True)
@@ -167,7 +171,7 @@ class SimCLRJitter(ColorJitter):
 
 @dataclass(frozen=True)
 class BYOLJitter(ColorJitter):
-    """The same, with dm_pix's arithmetic: as SimCLR's, but brightness is added, not multiplied [BYOL's and DetCon's code]."""
+    """The same, with dm_pix's arithmetic: as SimCLR's, but brightness is added [BYOL's and DetCon's code]."""
 
     ops: ClassVar[tuple[Op, ...]] = (Op.ADD_BRIGHTNESS, Op.CHANNEL_CONTRAST, Op.HSV_SATURATION, Op.HUE)
 
@@ -205,7 +209,7 @@ class GaussianBlur:
 
 @dataclass(frozen=True)
 class TenthBlur(GaussianBlur):
-    """A Gaussian in a window of a tenth of the view (23 px at 224), zeros beyond the border [SimCLR's, BYOL's, DetCon's code]."""
+    """A Gaussian in a window of a tenth of the view (23 px at 224), zeros beyond the border [SimCLR's, BYOL's code]."""
 
     def steps(self, u: Uniform, size_px: int) -> NDArray[np.void]:
         """(B, 1); the same coin and sigma as GaussianBlur."""
@@ -232,9 +236,15 @@ Pipeline = tuple[Geometric | Photometric, ...]
 
 
 def draw(
-    pipeline: Pipeline, sizes: NDArray[np.integer], size_px: int, seed: int, epoch: int, index: NDArray[np.integer], view: int
+    pipeline: Pipeline,
+    sizes: NDArray[np.integer],
+    size_px: int,
+    seed: int,
+    epoch: int,
+    index: NDArray[np.integer],
+    view: int,
 ) -> Draw:
-    """The parameters of one view of the images `index` (B,) of sizes (B, 2) height, width: a pure function of its arguments.
+    """The parameters of one view of the images `index` (B,) of sizes (B, 2) height, width.
 
     A flip commutes with everything else here, so only crops and resizes divide colours into before and after.
     """

@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 
 Resampling = Literal["bilinear", "bicubic"]
 
-# Source region (pixels), the grid that this region is resized to, the corner of the view in that grid, and the mirror.
-WINDOW = np.dtype([(name, np.int32) for name in
-                   ("top", "left", "height", "width", "grid_height", "grid_width", "grid_top", "grid_left", "flip")])  # fmt: skip
+_REGION = ("top", "left", "height", "width")  # of the picture, in pixels
+_GRID = ("grid_height", "grid_width")  # what the region is resized to
+_VIEW = ("grid_top", "grid_left", "flip")  # the view's corner in the grid; its side is given with the call
+WINDOW = np.dtype([(name, np.int32) for name in (*_REGION, *_GRID, *_VIEW)])
 STEP = np.dtype([("op", np.int32), ("value", np.float32), ("radius_px", np.int32)])
 
 
 class Op(IntEnum):
-    """One photometric step; `value` is what its comment says, `radius_px` is for the blurs. All results are clamped to [0, 1].
+    """One photometric step; `value` is what its comment says, `radius_px` is for the blurs. Results are cut to [0, 1].
 
     The numbers are compiled into `fused`, whose cache does not look here: add at the end, never renumber.
     """
@@ -59,7 +60,9 @@ def whole(sizes: NDArray[np.integer]) -> NDArray[np.void]:
     return windows
 
 
-def steps(op: Op, value: NDArray[np.floating] | float, on: NDArray[np.bool_], radius_px: NDArray[np.integer] | int = 0) -> NDArray[np.void]:
+def steps(
+    op: Op, value: NDArray[np.floating] | float, on: NDArray[np.bool_], radius_px: NDArray[np.integer] | int = 0
+) -> NDArray[np.void]:
     """(B, 1) steps of one kind, skipped where `on` (B,) is False."""
     made = np.zeros((len(on), 1), STEP)
     made["op"][:, 0] = np.where(on, op, Op.SKIP)

@@ -1,6 +1,7 @@
 """Colours of a whole batch, any device, every image with its own parameters in its own order.
 
-Arithmetic of torchvision v2 on float images, and of TensorFlow and dm_pix where papers used those; `fused` is the fast CPU twin.
+Arithmetic of torchvision v2 on float images, and of TensorFlow and dm_pix where papers used those.
+`fused` is the fast CPU twin.
 Shape letters: B batch, P steps, H height, W width.
 """
 
@@ -56,21 +57,22 @@ def luma(x: Tensor) -> Tensor:
 
 
 def hsv_saturation(x: Tensor, factor: Tensor) -> Tensor:
-    """S -> min(f S, 1) at fixed H and V: distances to the largest channel grow by f, until the smallest channel is 0."""
+    """S -> min(f S, 1) at fixed H and V: distances to the largest channel grow by f, until the smallest is 0."""
     top = x.amax(dim=1, keepdim=True)
     chroma = top - x.amin(dim=1, keepdim=True)
     return top - (top - x) * torch.minimum(factor * chroma, top) / chroma.where(chroma > 0, 1)
 
 
 def shift_hue(x: Tensor, turns: Tensor) -> Tensor:
-    """Turn the HSV circle. Back to RGB without cases: V - C clamp(min(k, 4 - k), 0, 1), k = (n + 6 h) mod 6, n = 5, 3, 1."""
+    """Turn the HSV circle; back to RGB without cases: V - C clamp(min(k, 4 - k), 0, 1), k = (n + 6 h) mod 6."""
     red, green, blue = x.unbind(dim=1)
     top = x.amax(dim=1)
     chroma = top - x.amin(dim=1)
     divisor = chroma.where(chroma > 0, 1)
     sixths = torch.where(top == green, (blue - red) / divisor + 2, (red - green) / divisor + 4)
     sixths = torch.where(top == red, (green - blue) / divisor, sixths) + 6 * turns[:, 0]
-    k = (sixths[:, None] + torch.tensor([5.0, 3.0, 1.0], device=x.device)[:, None, None]) % 6
+    n = torch.tensor([5.0, 3.0, 1.0], device=x.device)  # red, green, blue
+    k = (sixths[:, None] + n[:, None, None]) % 6
     return top[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp(0, 1)
 
 

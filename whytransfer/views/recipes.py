@@ -1,6 +1,6 @@
 """The papers' views, by the papers' names: each pipeline lists its operations in the paper's order.
 
-A variant gets a new name, never a flag. Normalisation belongs to the backbone. `size_px` is the view's side (224 in the papers).
+A variant gets a new name, never a flag. Normalisation belongs to the backbone. The papers' views have 224 px.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ appearance = (
     CenterCrop(),
 )
 
-# SimCLR [Chen 2020, arXiv:2002.05709]. paper: TensorFlow's distorted bounding box; here the 10-try law for the same ranges.
+# SimCLR [Chen 2020, arXiv:2002.05709].
+# paper: TensorFlow's distorted bounding box; here the 10-try law for the same ranges.
 simclr = (
     RandomResizedCrop(scale=(0.08, 1.0), resampling="bicubic"),
     Flip(),
@@ -91,8 +92,8 @@ byol_2 = (
     Solarise(p=0.2),
 )
 
-# DetCon [Henaff 2021, arXiv:2103.10957]. S: SimCLR's colours on DetCon's crop, blur as SimCLR's code (p 0.5 in each view);
-# the paper's code for S was never released. B: BYOL's.
+# DetCon [Henaff 2021, arXiv:2103.10957], S with SimCLR's colours and B with BYOL's, both on DetCon's own crop.
+# The code for S was never released: blur as in SimCLR's, p 0.5 in each view.
 detcon_s = (
     SingleTryCrop(scale=(0.08, 1.0)),
     Flip(),
@@ -127,7 +128,7 @@ def _ladder(min_scale: float) -> list[Pipeline]:
     """The five cumulative pipelines of [Zhao 2021, arXiv:2006.06606, table 1]; the paper adds an operation per row.
 
     Row 1 has no crop and the paper does not say how pictures reach the network's size: here the usual test geometry
-    (shorter side to 256/224 of the view, centre). Row 5's blur is MoCo v2's; the paper's "(0.1, 0.2)" is taken as a misprint.
+    (shorter side to 256/224 of the view, centre). Row 5's blur is MoCo v2's: the paper's "(0.1, 0.2)" is a misprint.
     Jitter has MoCo v2's coin, because row 5 is MoCo v2.
     """
     crop = RandomResizedCrop(scale=(min_scale, 1.0))
