@@ -1,0 +1,201 @@
+"""Many penalised softmax regressions on the same features, solved side by side along a path of penalties.
+
+Objective of problem p (one cross-validation fold each; n_p is the sum of its sample weights w_ip):
+
+    F_p(W, b) = 1/n_p * sum_i w_ip * cross_entropy(W' x_i + b, y_i)  +  penalty_p / 2 * |W|^2        (b is free)
+
+which is scikit-learn's C * sum + |W|^2 / 2 for penalty_p = 1 / (C * n_p). Three facts make a whole path cheap:
+- the folds share their features, so each step is one matrix product for all of them;
+- in the eigenbasis of the features the Hessian is nearly diagonal, so its diagonal is a good metric [LeCun 1998, 4];
+- the curvature pairs of L-BFGS [Liu & Nocedal 1989] are kept for the loss alone. Changing the penalty changes a pair
+  (s, y) into (s, y + change * s) exactly, so what one penalty has taught serves the next.
+
+Letters: N samples, D features (the last column is the constant 1), P problems, K classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+_BLOCK = 2048  # rows at a time: the (N, P*K) matrix of probabilities never exists
+_MEMORY = 10  # curvature pairs
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """(D, P, K), (D, P, K) -> (P,) float64."""
+    return (a * b).sum((0, 2), dtype=torch.float64)
+
+
+def _scale(factor: Tensor, a: Tensor) -> Tensor:
+    """(P,) times (D, P, K)."""
+    return factor.to(a.dtype)[:, None] * a
+
+
+@dataclass(frozen=True)
+class Problems:
+    """P softmax regressions: the same (N, D) features and (N,) labels, each with its own sample weights (N, P)."""
+
+    features: Tensor  # (N, D), last column 1
+    labels: Tensor  # (N,) int64
+    sample_weights: Tensor  # (N, P), 0 leaves a sample out
+    classes: int
+
+    @property
+    def total(self) -> Tensor:
+        """(P,) float64: the sum of each problem's sample weights."""
+        return self.sample_weights.sum(0, dtype=torch.float64)
+
+    def evaluate(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean loss (P,) in float64 and its gradient (D, P, K) at weights (D, P, K), without the penalty."""
+        loss = torch.zeros(weights.shape[1], dtype=torch.float64, device=weights.device)
+        gradient = torch.zeros_like(weights)
+        for x, target, w, log_p in self._blocks(weights):
+            loss -= (log_p.gather(2, target).squeeze(2) * w).sum(0, dtype=torch.float64)
+            residual = log_p.exp_().scatter_add_(2, target, log_p.new_full((1, 1, 1), -1.0).expand_as(target))
+            residual *= w[:, :, None]  # (B, P, K)
+            gradient.flatten(1).addmm_(x.T, residual.flatten(1))
+        return loss / self.total, _scale(1 / self.total, gradient)
+
+    def curvature(self, weights: Tensor) -> Tensor:
+        """Diagonal of the mean loss's Hessian, (D, P, K): mean of x^2 p (1 - p)."""
+        diagonal = torch.zeros_like(weights)
+        for x, _, w, log_p in self._blocks(weights):
+            p = log_p.exp_()
+            diagonal.flatten(1).addmm_(x.square().T, ((p - p * p) * w[:, :, None]).flatten(1))
+        return _scale(1 / self.total, diagonal)
+
+    def _blocks(self, weights: Tensor):
+        """Features, target index (B, P, 1), sample weights (B, P) and log-probabilities (B, P, K), block by block."""
+        flat = weights.flatten(1)
+        for start in range(0, len(self.features), _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            x, w = self.features[rows], self.sample_weights[rows]
+            target = self.labels[rows].view(-1, 1, 1).expand(-1, w.shape[1], 1)
+            yield x, target, w, torch.log_softmax((x @ flat).view(-1, *weights.shape[1:]), dim=2)
+
+
+@dataclass
+class Point:
+    """Where the P problems stand: weights, mean loss and gradient, both without the penalty."""
+
+    weights: Tensor  # (D, P, K)
+    loss: Tensor  # (P,)
+    gradient: Tensor  # (D, P, K)
+
+    def objective(self, penalty: Tensor) -> Tensor:
+        """(P,): loss plus penalty (P,) / 2 * |W|^2; the last row, the intercept, is free."""
+        return self.loss + penalty / 2 * _dot(self.weights[:-1], self.weights[:-1])
+
+    def slope(self, penalty: Tensor) -> Tensor:
+        """(D, P, K): gradient of the objective."""
+        slope = self.gradient.clone()
+        slope[:-1] += _scale(penalty, self.weights[:-1])
+        return slope
+
+    def where(self, choose: Tensor, other: Point) -> Point:
+        """Per problem: this point where `choose` (P,) holds, the other elsewhere."""
+        wide = choose[:, None]
+        return Point(
+            torch.where(wide, self.weights, other.weights),
+            torch.where(choose, self.loss, other.loss),
+            torch.where(wide, self.gradient, other.gradient),
+        )
+
+
+@dataclass
+class Solver:
+    """Batched L-BFGS that walks one path of penalties: solve(strongest) first, then ever weaker ones.
+
+    A problem has converged when the decrease still expected and the last decrease seen are both under `tolerance`
+    of its objective (or under tolerance / 100 nats, where the objective itself vanishes). It is left where it stands
+    when no step along its direction helps: floating point is exhausted.
+    """
+
+    problems: Problems
+    tolerance: float = 1e-4
+    max_iterations: int = 40  # per penalty
+    iterations: int = 0
+    evaluations: int = 0
+    point: Point | None = None
+    _before: Tensor | None = None  # weights one penalty earlier
+    _pairs: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+    def solve(self, penalty: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights (D, P, K) at penalty (P,), and which problems are done (P,) rather than out of iterations."""
+        point = self._start(penalty)
+        metric = self._metric(point, penalty)
+        value, decrease = point.objective(penalty), torch.full_like(penalty, torch.inf)
+        done = torch.zeros_like(penalty, dtype=torch.bool)
+        for _ in range(self.max_iterations):
+            direction, expected = self._direction(point, penalty, metric)
+            done = done | (torch.maximum(expected / 2, decrease) <= self.tolerance * value.clamp_min(0.01))
+            if bool(done.all()):
+                break
+            moved, stuck = self._search(point, direction, expected, penalty, ~done)
+            done = done | stuck
+            self._pairs = [*self._pairs, (moved.weights - point.weights, moved.gradient - point.gradient)][-_MEMORY:]
+            reached = moved.objective(penalty)
+            point, decrease, value = moved, value - reached, reached
+            self.iterations += 1
+        self.point = point
+        return point.weights, done
+
+    def begin(self, weights: Tensor) -> None:
+        """Start the path at weights (D, P, K) instead of at zero."""
+        self.point = self._evaluate(weights)
+
+    def _evaluate(self, weights: Tensor) -> Point:
+        self.evaluations += 1
+        return Point(weights, *self.problems.evaluate(weights))
+
+    def _start(self, penalty: Tensor) -> Point:
+        """Zero at first; then the last solution or its continuation along the path, whichever is lower."""
+        if self.point is None:
+            x, p = self.problems.features, self.problems.sample_weights.shape[1]
+            return self._evaluate(x.new_zeros(x.shape[1], p, self.problems.classes))
+        last, before, self._before = self.point, self._before, self.point.weights
+        if before is None:
+            return last
+        ahead = self._evaluate(2 * last.weights - before)
+        return ahead.where(ahead.objective(penalty) < last.objective(penalty), last)
+
+    def _metric(self, point: Point, penalty: Tensor) -> Tensor:
+        """Diagonal of the objective's Hessian (D, P, K), positive."""
+        metric = self.problems.curvature(point.weights)
+        metric[:-1] += penalty.to(metric.dtype)[:, None]
+        return metric.clamp_(min=torch.finfo(metric.dtype).eps * float(metric.max()))
+
+    def _direction(self, point: Point, penalty: Tensor, metric: Tensor) -> tuple[Tensor, Tensor]:
+        """The quasi-Newton descent direction (D, P, K), and minus its slope (P,): twice the decrease to expect."""
+        slope = point.slope(penalty)
+        q, pairs = slope.clone(), []
+        for s, loss_y in reversed(self._pairs):
+            y = loss_y.clone()
+            y[:-1] += _scale(penalty, s[:-1])
+            curvature = _dot(s, y)
+            rho = torch.where(curvature > 0, 1 / curvature, 0.0)  # a problem that stood still teaches nothing
+            alpha = rho * _dot(s, q)
+            q -= _scale(alpha, y)
+            pairs.append((s, y, rho, alpha))
+        q /= metric
+        for s, y, rho, alpha in reversed(pairs):
+            q += _scale(alpha - rho * _dot(y, q), s)
+        return -q, _dot(q, slope)
+
+    def _search(
+        self, point: Point, direction: Tensor, expected: Tensor, penalty: Tensor, active: Tensor
+    ) -> tuple[Point, Tensor]:
+        """Backtracking line search, a step length per problem; done problems stand still. Also which are stuck (P,)."""
+        step, start = active.to(torch.float64), point.objective(penalty)
+        noise = 16 * torch.finfo(direction.dtype).eps * start
+        while True:
+            moved = self._evaluate(point.weights + _scale(step, direction))
+            excess = moved.objective(penalty) - start
+            short = active & ~(excess <= noise - 1e-4 * step * expected)
+            if not bool(short.any()) or float(step[short].max()) < 1e-5:
+                return point.where(short, moved), short
+            best = step * expected / (2 * (excess / step + expected))  # minimum of the parabola through what is known
+            step = torch.where(short, best.clamp(min=0.1 * step, max=0.5 * step).nan_to_num(0.0), step)
