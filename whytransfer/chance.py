@@ -28,7 +28,9 @@ def philox(counters: NDArray[np.uint32], key: tuple[int, int]) -> NDArray[np.uin
     return np.stack([c0, c1, c2, c3], axis=-1).astype(np.uint32)
 
 
-def uniform(seed: int, epoch: int, index: NDArray[np.integer], view: int, operation: int, n: int) -> NDArray[np.float64]:
+def uniform(
+    seed: int, epoch: int, index: NDArray[np.integer], view: int, operation: int, n: int
+) -> NDArray[np.float64]:
     """(B, n) numbers in [0, 1) for B image indices; equal arguments give equal numbers, in any batch and order.
 
     `operation` separates the draws of one view (crop 0, flip 1, ...): adding one later leaves the others as they were.

@@ -88,7 +88,10 @@ def _top_level(name: str) -> None:
 
         sys.stdout.write(f"whytransfer {version('whytransfer')}\n")
     else:
-        lines = [f"  {c:10}{(s if isinstance(s, type) else next(iter(s.values()))).__doc__.splitlines()[0]}" for c, s in COMMANDS.items()]
+        lines = [
+            f"  {c:10}{(s if isinstance(s, type) else next(iter(s.values()))).__doc__.splitlines()[0]}"
+            for c, s in COMMANDS.items()
+        ]
         sys.stdout.write(DESCRIPTION + "\nCommands:\n" + "\n".join(lines) + "\n")
     sys.exit(0)
 
@@ -111,7 +114,9 @@ def _yaml_arguments(path: Path) -> list[str]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"--config {path}: {error}") from None
     if not isinstance(content, dict):
-        raise InputError(f"--config {path}: expected a mapping of settings (such as `method: moco-v2`), got {type(content).__name__}.")
+        raise InputError(
+            f"--config {path}: expected a mapping of settings (such as `method: moco-v2`), got {type(content).__name__}."
+        )
     arguments: list[str] = []
     for key, value in content.items():
         flag = str(key).replace("_", "-")

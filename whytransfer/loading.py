@@ -21,7 +21,9 @@ T = TypeVar("T")
 def steps_per_epoch(images: int, batch: int) -> int:
     """Full batches in one epoch (the last, smaller one is dropped). Raises InputError when not even one fits."""
     if batch > images:
-        raise InputError(f"--batch {batch} is larger than the data: {images} images. Choose a batch of at most {images}.")
+        raise InputError(
+            f"--batch {batch} is larger than the data: {images} images. Choose a batch of at most {images}."
+        )
     return images // batch
 
 

@@ -88,7 +88,9 @@ class Monitor:
 
     def _features(self, backbone: nn.Module, images: Any, indices: np.ndarray) -> Tensor:
         chunks = np.array_split(indices, max(1, len(indices) // 250))
-        return torch.cat([self._forward(backbone, eval_views([images.pixels(int(i)) for i in c], self.size_px)) for c in chunks])
+        return torch.cat(
+            [self._forward(backbone, eval_views([images.pixels(int(i)) for i in c], self.size_px)) for c in chunks]
+        )
 
     def _forward(self, backbone: nn.Module, images: Tensor) -> Tensor:
         device = next(backbone.parameters()).device

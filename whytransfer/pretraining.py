@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from whytransfer import progress
 from whytransfer.errors import RunError
 from whytransfer.loading import ahead, batch_indices, steps_per_epoch
-from whytransfer.monitor import Monitor, Standing
+from whytransfer.monitor import Monitor
 from whytransfer.nn.schedules import Training, build_optimizer, lr_at
 from whytransfer.records import Views
 from whytransfer.runs import RunFolder
@@ -67,7 +67,14 @@ class Pretraining:
     def __init__(
         self, method: Any, pixels: Any, viewer: Any, plan: Plan, run: RunFolder, fabric: Fabric, monitor: Monitor | None
     ) -> None:
-        self.method, self.pixels, self.viewer, self.plan, self.run, self.fabric = method, pixels, viewer, plan, run, fabric
+        self.method, self.pixels, self.viewer, self.plan, self.run, self.fabric = (
+            method,
+            pixels,
+            viewer,
+            plan,
+            run,
+            fabric,
+        )
         self.monitor = monitor
         self.per_epoch = steps_per_epoch(len(pixels), plan.batch)
         self.state = State()
@@ -181,7 +188,9 @@ class Pretraining:
             self.state.metrics.append(row)
             self.fabric.log_dict({k: v for k, v in row.items() if isinstance(v, float)}, step=self.state.step)
             left = (self.plan.epochs - epoch - 1) * self.state.seconds / (epoch + 1)
-            progress.say(f"epoch {epoch + 1}/{self.plan.epochs}  {describe(row, self.state.random)}  ETA {progress.duration(left)}")
+            progress.say(
+                f"epoch {epoch + 1}/{self.plan.epochs}  {describe(row, self.state.random)}  ETA {progress.duration(left)}"
+            )
         self._save(optimizer)
 
     def _speed(self) -> dict[str, float]:
@@ -214,7 +223,12 @@ class Pretraining:
 
     def _finish(self) -> dict[str, Any]:
         last = self.state.metrics[-1]
-        result = {**last, "width": self.method.backbone.width, "random": self.state.random, "knn_queries": self.monitor.queries_from if self.monitor else None}
+        result = {
+            **last,
+            "width": self.method.backbone.width,
+            "random": self.state.random,
+            "knn_queries": self.monitor.queries_from if self.monitor else None,
+        }
         if self.fabric.is_global_zero:
             self.run.finish(self.method.backbone.state_dict(), result)
         return result
@@ -226,7 +240,9 @@ def describe(row: dict[str, Any], random: dict[str, Any]) -> str:
     if row.get("knn") is not None:
         words.append(f"kNN {row['knn']:.1f} % (random features {random['knn']:.1f} %)")
     if "pairs" in row:
-        words.append(f"pairs {row['pairs']:.0f} % (random {random['pairs']:.0f} %)  spread {row['spread']:.2f}  rank {row['rank']:.0f}")
+        words.append(
+            f"pairs {row['pairs']:.0f} % (random {random['pairs']:.0f} %)  spread {row['spread']:.2f}  rank {row['rank']:.0f}"
+        )
     if "images_per_second" in row:
         words.append(f"{row['images_per_second']:.0f} images/s")
     return "  ".join(words)

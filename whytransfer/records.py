@@ -36,7 +36,9 @@ class Sample:
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[0] != 3 or self.image.dtype != torch.uint8:
-            raise ValueError(f"Sample {self.name!r}: image must be (3, H, W) uint8, got {tuple(self.image.shape)} {self.image.dtype}")
+            raise ValueError(
+                f"Sample {self.name!r}: image must be (3, H, W) uint8, got {tuple(self.image.shape)} {self.image.dtype}"
+            )
 
 
 @runtime_checkable

@@ -1,10 +1,10 @@
 """A run folder: everything one pretraining run leaves behind, written so that a kill at any moment loses nothing.
 
-    card.json             what was run: resolved configuration, data fingerprint, versions, pixel stack; `finished`
-    checkpoint.pt         the whole state to go on from: networks, queue, optimiser, step, metrics
-    backbone.safetensors  the pretrained backbone (torchvision's key names), readable by anything
-    metrics.jsonl         one line per epoch
-    tensorboard/          the same scalars, step by step
+card.json             what was run: resolved configuration, data fingerprint, versions, pixel stack; `finished`
+checkpoint.pt         the whole state to go on from: networks, queue, optimiser, step, metrics
+backbone.safetensors  the pretrained backbone (torchvision's key names), readable by anything
+metrics.jsonl         one line per epoch
+tensorboard/          the same scalars, step by step
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ class RunFolder:
             run.card = json.loads(run._card_path.read_text())
             run._refuse_other(json.loads(json.dumps(card["config"])))
         elif any(p for p in run.path.iterdir() if not p.name.startswith(".")):
-            raise InputError(f"--out {run.path} is not empty and holds no card.json, so it is not a run. Choose another folder.")
+            raise InputError(
+                f"--out {run.path} is not empty and holds no card.json, so it is not a run. Choose another folder."
+            )
         else:
             run.card = {**json.loads(json.dumps(card)), "finished": False}
             write_json(run._card_path, run.card)
@@ -127,7 +129,9 @@ class RunFolder:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise InputError(f"another process is working in {self.path}; wait for it or choose another --out.") from None
+                raise InputError(
+                    f"another process is working in {self.path}; wait for it or choose another --out."
+                ) from None
             yield
 
     def save(self, state: Mapping[str, Any]) -> None:

@@ -28,4 +28,6 @@ def same_classes(train: Any, test: Any) -> None:
     """InputError unless both sets have the same classes in the same order."""
     if train.classes and test.classes and train.classes != test.classes:
         only = sorted(set(train.classes) ^ set(test.classes))[:5]
-        raise InputError(f"{train.name} and {test.name} have different classes, e.g. {', '.join(only) or 'another order'}.")
+        raise InputError(
+            f"{train.name} and {test.name} have different classes, e.g. {', '.join(only) or 'another order'}."
+        )

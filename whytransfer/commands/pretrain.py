@@ -7,7 +7,6 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tyro
 from pydantic import Field
 
 from whytransfer.commands.common import Settings, print_json, print_table
@@ -111,12 +110,12 @@ def run(s: PretrainSettings) -> dict[str, Any]:
     from whytransfer.views.engine import Viewer
     from whytransfer.views.recipes import recipe
 
-    paper = _known_method(s.method)
+    paper = known_method(s.method)
     options = {**methods.options_of(s.method), **_options(s)}
-    training = _training(s, paper.defaults)
+    training = training_of(s, paper.defaults)
     views = views_for(recipe(s.recipe or paper.recipe), paper.views)
-    pixels, val = _pixels(s, s.images), _pixels(s, s.val) if s.val else None
-    method = _method(s, pixels, options)
+    pixels, val = open_pixels(s, s.images), open_pixels(s, s.val) if s.val else None
+    method = build_method(s, pixels, options)
     fabric = _fabric(s)
     method.check_batch(training.batch // s.accumulate // fabric.world_size)
     card = _card(s, views.name, training, options, pixels, method.backbone, fabric)
@@ -140,13 +139,17 @@ def show(s: PretrainSettings) -> None:
     if s.as_json:
         print_json([summary])
         return
-    rows = [(k.replace("_", " "), f"{v:.4g}" if isinstance(v, float) else v) for k, v in summary.items() if v is not None]
+    rows = [
+        (k.replace("_", " "), f"{v:.4g}" if isinstance(v, float) else v) for k, v in summary.items() if v is not None
+    ]
     print_table(f"pretrained {s.out}", ["", "value"], rows)
     print(summary["standing"])
-    print(f"next: whytransfer transfer --backbone {s.out} random:{s.backbone} --task readout --train ... --test ... --out ...")
+    print(
+        f"next: whytransfer transfer --backbone {s.out} random:{s.backbone} --task readout --train ... --test ... --out ..."
+    )
 
 
-def _known_method(name: str) -> Any:
+def known_method(name: str) -> Any:
     from whytransfer.errors import unknown_name
     from whytransfer.methods import METHODS
 
@@ -159,15 +162,17 @@ def _options(s: PretrainSettings) -> dict[str, Any]:
     """The method's options that were given; InputError for one that the method does not have."""
     from whytransfer.methods import options_of
 
-    _known_method(s.method)
+    known_method(s.method)
     given = {setting: getattr(s, setting) for setting in OPTIONS if getattr(s, setting) is not None}
     for setting in given:
         if OPTIONS[setting] not in options_of(s.method):
-            raise InputError(f"--{setting} {given[setting]}: {s.method} has no such setting. Leave it out or choose a MoCo method.")
+            raise InputError(
+                f"--{setting} {given[setting]}: {s.method} has no such setting. Leave it out or choose a MoCo method."
+            )
     return {OPTIONS[setting]: value for setting, value in given.items()}
 
 
-def _training(s: PretrainSettings, paper: Any) -> Any:
+def training_of(s: PretrainSettings, paper: Any) -> Any:
     """The method's Training with what the settings replace."""
     batch = s.batch or paper.batch
     given = {
@@ -182,21 +187,21 @@ def _training(s: PretrainSettings, paper: Any) -> Any:
     return dataclasses.replace(paper, **{k: v for k, v in given.items() if v is not None})
 
 
-def _pixels(s: PretrainSettings, spec: str) -> Any:
+def open_pixels(s: PretrainSettings, spec: str) -> Any:
     from whytransfer.commands.data import cached
 
     side = None if s.cache_px == 0 else s.cache_px or 2 * s.size
     return cached(spec, side, s.cache_gb, s.skip_unreadable)
 
 
-def _method(s: PretrainSettings, pixels: Any, options: dict[str, Any]) -> Any:
+def build_method(s: PretrainSettings, pixels: Any, options: dict[str, Any]) -> Any:
     import torch
 
     from whytransfer import methods
     from whytransfer.backbones.resnet import build
     from whytransfer.images import require_labels
 
-    if _known_method(s.method).needs_labels:
+    if known_method(s.method).needs_labels:
         require_labels(pixels, f"--method {s.method}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(s.seed)
@@ -205,16 +210,34 @@ def _method(s: PretrainSettings, pixels: Any, options: dict[str, Any]) -> Any:
     return methods.build(s.method, backbone, classes=classes, images=len(pixels), seed=s.seed, **options)
 
 
-def _fabric(s: PretrainSettings) -> Any:
+def device_of(name: str) -> Any:
+    """torch.device for "auto", "cpu" or "cuda"; InputError where there is no GPU to take."""
     import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("a GPU was asked for and PyTorch sees none. Use auto or cpu, or see `whytransfer doctor`.")
+    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
+
+
+def has_bf16() -> bool:
+    """Whether the device that would be taken computes in bfloat16."""
+    import torch
+
+    return torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def _fabric(s: PretrainSettings) -> Any:
     from lightning_fabric import Fabric
     from lightning_fabric.loggers import TensorBoardLogger
 
-    has_bf16 = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    bf16 = s.precision == "bf16" or (s.precision == "auto" and has_bf16)
+    # Under 17 px the last stage sees 1 x 1 maps, where oneDNN's bfloat16 gradients differ from run to run.
+    bf16 = s.precision == "bf16" or (s.precision == "auto" and has_bf16() and s.size > 16)
     logger = TensorBoardLogger(root_dir=s.out / "tensorboard", name="", version="")
     fabric = Fabric(
-        accelerator=s.accelerator, devices=s.devices, precision="bf16-mixed" if bf16 else "32-true", loggers=logger
+        accelerator=device_of(s.accelerator).type,
+        devices=s.devices,
+        precision="bf16-mixed" if bf16 else "32-true",
+        loggers=logger,
     )
     fabric.launch()
     return fabric
@@ -269,7 +292,10 @@ def _write_config(s: PretrainSettings, folder: Any) -> None:
 
     resolved = {k: v for k, v in s.model_dump(mode="json").items() if v is not None and k not in ("out", "as_json")}
     config = folder.card["config"]
-    resolved |= {k: config[k] for k in ("recipe", "epochs", "batch", "lr", "weight_decay", "schedule", "optimizer", "warmup_epochs")}
+    resolved |= {
+        k: config[k]
+        for k in ("recipe", "epochs", "batch", "lr", "weight_decay", "schedule", "optimizer", "warmup_epochs")
+    }
     text = yaml.safe_dump(resolved, sort_keys=True).encode()
     atomic_write(folder.path / "config.yaml", lambda file: file.write(text) and None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -42,7 +42,7 @@ class TransferSettings(Settings):
     """Images per forward pass; changes only speed and memory."""
     cache_gb: Annotated[float, Field(gt=0)] = 20.0
     """Bound of the decoded cache; what does not fit is decoded at every access."""
-    device: str = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU where there is one."""
 
 
@@ -58,17 +58,20 @@ def run(s: TransferSettings) -> Iterator[Any]:
     """Wire the settings to objects; yields Results as they are ready and keeps results.jsonl up to date."""
     from whytransfer import progress
     from whytransfer.backbones.load import load_backbone
+    from whytransfer.commands.pretrain import device_of
     from whytransfer.errors import unknown_name
     from whytransfer.tasks import TASKS
 
     if s.task not in TASKS:
         raise unknown_name("task", s.task, TASKS)
-    backbones = [load_backbone(spec, _device(s.device)) for spec in s.backbone]  # all of them before the work starts
+    backbones = [load_backbone(spec, device_of(s.device)) for spec in s.backbone]  # all of them before the work starts
     for spec, backbone in zip(s.backbone, backbones, strict=True):
         if backbone.note:
             progress.say(f"note: {spec}: {backbone.note}")
         size = s.size or _pretraining_size(spec)
-        task = TASKS[s.task](_images(s, s.train, size), _images(s, s.test, size), size_px=size, seed=s.seed, batch=s.batch)
+        task = TASKS[s.task](
+            _images(s, s.train, size), _images(s, s.test, size), size_px=size, seed=s.seed, batch=s.batch
+        )
         progress.say(f"{s.task} of {spec} at {size} px")
         results = [_signed(result, s) for result in task.run(backbone, s.seed)]
         _keep(s.out, results)
@@ -91,12 +94,6 @@ def show(s: TransferSettings) -> None:
 def interval(result: Any) -> str:
     """The interval of a result for a table."""
     return "" if result.low is None else f"[{result.low:.2f}, {result.high:.2f}]"
-
-
-def _device(name: str) -> str:
-    import torch
-
-    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
 def _pretraining_size(spec: str) -> int:

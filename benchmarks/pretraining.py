@@ -1,0 +1,134 @@
+"""MoCo v2 end to end from JPEG files, ours beside lightly's documented example: images per second, and the ratio.
+
+Question   How many images a second does a whole pretraining step see, files to optimiser, on this machine?
+Command    uv run --extra bench python benchmarks/pretraining.py --images FOLDER [--rounds 3] [--seconds 40]
+Minutes    about 2 per round
+Expect     ours at least 2.2 x lightly, and at least 85 % of our own step on ready tensors (two cores, bf16)
+
+Both train ResNet-18 at 64 px, batch 128, queue 4096, two MoCo v2 views, in turns A B A B on the same files, each turn in a
+process of its own. lightly runs as its documentation shows: PIL transforms in two loader workers, fp32.
+Ours runs as the command line does: decoded cache (built before the clock starts, seconds printed), fused views, bf16.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SIZE, BATCH, QUEUE = 64, 128, 4096
+
+
+def ours(images: str, seconds: float) -> dict[str, float]:
+    """images/s of `pretrain` over about `seconds`, and of the same step on ready tensors."""
+    import numpy as np
+    import torch
+
+    from whytransfer import methods, speed
+    from whytransfer.commands import pretrain as p
+    from whytransfer.pretraining import Pretraining
+
+    settings = {"images": images, "method": "moco-v2", "queue": QUEUE, "batch": BATCH, "size": SIZE, "monitor": False}
+    began = time.perf_counter()
+    plan = p.PretrainSettings.made_from(settings | {"out": Path("unused")})
+    pixels = p.open_pixels(plan, images)
+    cache_s = time.perf_counter() - began
+    stop_at, run = 0.0, None
+
+    def step_until(self, *arguments):
+        nonlocal stop_at, run
+        run = self
+        stop_at = stop_at or time.perf_counter() + seconds
+        self._stop = time.perf_counter() > stop_at
+        return original(self, *arguments)
+
+    original, Pretraining._step = Pretraining._step, step_until
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            p.pretrain(**settings, epochs=1000, out=Path(folder) / "run", save_minutes=1000)
+        except KeyboardInterrupt:
+            pass
+    method = p.build_method(plan, pixels, methods.options_of("moco-v2") | {"queue": QUEUE})
+    from whytransfer.views.engine import Viewer
+    from whytransfer.views.recipes import recipe
+
+    views = speed.make_views(pixels, Viewer(recipe("moco-v2"), SIZE, 0), np.arange(BATCH))
+    ready = speed.step_rate(method, views, method.defaults, torch.device("cpu"), p.has_bf16(), seconds / 3)
+    times = [BATCH / s for s in run._speeds[3:]]  # the compilation's start
+    rate = BATCH * len(times) / sum(times)
+    return {"end_to_end": rate, "ready_tensors": ready, "share_of_ready": rate / ready, "cache_s": cache_s}
+
+
+def lightly(images: str, seconds: float) -> dict[str, float]:
+    """images/s of lightly's MoCo v2 example (documentation, "MoCo"): its blocks, its loop, its defaults but for the sizes."""
+    import copy
+
+    import torch
+    import torchvision
+    from lightly.data import LightlyDataset
+    from lightly.loss import NTXentLoss
+    from lightly.models.modules import MoCoProjectionHead
+    from lightly.models.utils import deactivate_requires_grad, update_momentum
+    from lightly.transforms.moco_transform import MoCoV2Transform
+
+    backbone = torch.nn.Sequential(*list(torchvision.models.resnet18().children())[:-1])
+    head = MoCoProjectionHead(512, 512, 128)
+    key_backbone, key_head = copy.deepcopy(backbone), copy.deepcopy(head)
+    deactivate_requires_grad(key_backbone)
+    deactivate_requires_grad(key_head)
+    data = LightlyDataset(images, transform=MoCoV2Transform(input_size=SIZE))
+    loader = torch.utils.data.DataLoader(data, BATCH, shuffle=True, drop_last=True, num_workers=2)
+    criterion = NTXentLoss(memory_bank_size=(QUEUE, 128))
+    optimizer = torch.optim.SGD([*backbone.parameters(), *head.parameters()], lr=0.06)
+    times = []
+    began = last = time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        for batch in loader:
+            x_query, x_key = batch[0]
+            update_momentum(backbone, key_backbone, m=0.99)
+            update_momentum(head, key_head, m=0.99)
+            query = head(backbone(x_query).flatten(start_dim=1))
+            with torch.no_grad():
+                key = key_head(key_backbone(x_key).flatten(start_dim=1))
+            loss = criterion(query, key)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            now = time.perf_counter()
+            times.append(now - last)
+            last = now
+            if now - began > seconds:
+                break
+    times = times[3:]  # the loader's start
+    return {"end_to_end": BATCH * len(times) / sum(times)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", required=True, help="folder of JPEG files")
+    parser.add_argument("--seconds", type=float, default=40.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--side", choices=("ours", "lightly"), help="one side alone, as JSON (what the rounds call)")
+    a = parser.parse_args()
+    if a.side:
+        print(json.dumps({"ours": ours, "lightly": lightly}[a.side](a.images, a.seconds)))
+        return
+    found: dict[str, list[dict[str, float]]] = {"ours": [], "lightly": []}
+    for _ in range(a.rounds):
+        for side, rows in found.items():
+            command = [sys.executable, __file__, "--images", a.images, "--seconds", str(a.seconds), "--side", side]
+            rows.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+            print(side, {k: round(v, 3) for k, v in rows[-1].items()}, flush=True)
+    ratios = [o["end_to_end"] / b["end_to_end"] for o, b in zip(found["ours"], found["lightly"], strict=True)]
+    shares = [o["share_of_ready"] for o in found["ours"]]
+    print(f"end to end, ours / lightly: median {statistics.median(ratios):.2f} of {[round(r, 2) for r in ratios]} (asked: 2.2)")
+    print(f"share of the ready-tensor step: median {statistics.median(shares):.2f} of {[round(s, 2) for s in shares]} (asked: 0.85)")
+
+
+if __name__ == "__main__":
+    main()

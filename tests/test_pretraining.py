@@ -1,0 +1,196 @@
+"""The loop: exact resume after SIGKILL, accumulation, NaN, refusal, and that a run says how it stands."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import whytransfer
+from whytransfer.errors import InputError, RunError
+
+SMALL = {
+    "images": "scenes:96:0:24",
+    "method": "moco-v2-small",
+    "backbone": "resnet18",
+    "size": 24,
+    "epochs": 2,
+    "batch": 16,
+    "queue": 32,
+    "splits": 2,
+    "accelerator": "cpu",
+}
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "backbone.safetensors")
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "whole"
+    return folder, whytransfer.pretrain(out=folder, **SMALL)
+
+
+def test_a_run_leaves_everything_it_promises(uninterrupted):
+    folder, summary = uninterrupted
+    names = {p.name for p in folder.iterdir()}
+    assert {"card.json", "checkpoint.pt", "backbone.safetensors", "metrics.jsonl", "config.yaml", "tensorboard"} <= names
+    assert not [n for n in names if n.endswith(".tmp")]
+    card = json.loads((folder / "card.json").read_text())
+    assert card["finished"] and card["config"]["lr"] > 0 and card["config"]["data_fingerprint"]
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [r["epoch"] for r in rows] == [1, 2]
+    assert summary["images_per_second"] > 0 and summary["loss"] == rows[-1]["loss"]
+    assert "random features" in summary["standing"] and 0 <= summary["random_knn"] <= 100
+
+
+def test_the_backbone_of_a_run_loads_and_sees(uninterrupted):
+    folder, _ = uninterrupted
+    backbone = whytransfer.load_backbone(str(folder))
+    assert backbone(torch.rand(2, 3, 24, 24)).vector.shape == (2, 512)
+    assert same(dict(backbone.state_dict()), weights(folder))
+
+
+def test_a_finished_run_is_not_run_again(uninterrupted):
+    folder, summary = uninterrupted
+    before = (folder / "backbone.safetensors").stat().st_mtime_ns
+    assert whytransfer.pretrain(out=folder, **SMALL) == summary
+    assert (folder / "backbone.safetensors").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("saves", [1, 4, 9])
+def test_killed_at_any_step_and_continued_it_ends_in_the_same_weights(uninterrupted, tmp_path, saves):
+    """SIGKILL leaves no chance to tidy up: the process is gone after its n-th save, often in the middle of a step."""
+    out = tmp_path / "killed"
+    arguments = [f"--{k.replace('_', '-')}={v}" for k, v in SMALL.items()]
+    command = [sys.executable, "-m", "whytransfer.cli", "pretrain", *arguments, f"--out={out}", "--save-minutes=0"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    seen: set[int] = set()
+    deadline = time.monotonic() + 120
+    while len(seen) < saves and process.poll() is None and time.monotonic() < deadline:
+        if (out / "checkpoint.pt").exists():
+            seen.add((out / "checkpoint.pt").stat().st_mtime_ns)
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the run was to be killed before its end"
+    assert not (out / "backbone.safetensors").exists()
+    whytransfer.pretrain(out=out, **SMALL)
+    assert same(weights(out), weights(uninterrupted[0]))
+    metrics = [(f / "metrics.jsonl").read_text().splitlines() for f in (out, uninterrupted[0])]
+    losses = [[json.loads(line)["loss"] for line in lines] for lines in metrics]
+    assert losses[0] == losses[1]
+
+
+def test_ctrl_c_saves_and_the_run_goes_on(uninterrupted, tmp_path):
+    out = tmp_path / "stopped"
+    from whytransfer import pretraining
+
+    steps = 0
+    original = pretraining.Pretraining._step
+
+    def counted(self, *args):
+        nonlocal steps
+        steps += 1
+        if steps == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretraining.Pretraining, "_step", counted)
+        with pytest.raises(KeyboardInterrupt):
+            whytransfer.pretrain(out=out, **SMALL)
+    assert torch.load(out / "checkpoint.pt", weights_only=True)["step"] == 4
+    whytransfer.pretrain(out=out, **SMALL)
+    assert same(weights(out), weights(uninterrupted[0]))
+
+
+def test_another_configuration_in_the_folder_is_refused(uninterrupted):
+    folder, _ = uninterrupted
+    with pytest.raises(InputError, match=r"(?s)another configuration. Differing keys:.*lr: .* there, 0.5 asked for"):
+        whytransfer.pretrain(out=folder, **SMALL, lr=0.5)
+    with pytest.raises(InputError, match="data_fingerprint"):
+        whytransfer.pretrain(out=folder, **{**SMALL, "images": "scenes:96:1:24"})
+
+
+def test_what_changes_only_speed_may_differ(uninterrupted):
+    folder, summary = uninterrupted
+    assert whytransfer.pretrain(out=folder, **SMALL, threads=1, save_minutes=1) == summary
+
+
+def test_a_nan_loss_stops_with_the_step_and_what_to_try(tmp_path, monkeypatch):
+    from whytransfer.methods.moco_small import MoCoV2Small
+
+    original = MoCoV2Small.loss
+
+    def broken(self, views):
+        out = original(self, views)
+        return out | {"loss": out["loss"] * float("nan")} if self.steps == 7 else out
+
+    monkeypatch.setattr(MoCoV2Small, "loss", broken)
+    with pytest.raises(RunError, match=r"(?s)loss became nan at step 7 \(epoch 1\).*checkpoint: step 6.*lower --lr"):
+        whytransfer.pretrain(out=tmp_path / "nan", **SMALL)
+    state = torch.load(tmp_path / "nan" / "checkpoint.pt", weights_only=True)
+    assert state["step"] == 6 and all(torch.isfinite(v).all() for v in state["backbone"].values())
+
+
+class Toy(torch.nn.Module):
+    """A method without batch statistics: a mean over the batch is the mean over its equal parts."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.backbone = torch.nn.Conv2d(3, 4, 3)
+        self.seen = []
+
+    def loss(self, views):
+        return {"loss": self.backbone(views.images[0]).square().mean(), "keys": views.index}
+
+    def after_step(self, out, progress):
+        self.seen.append((out["keys"].tolist(), progress))
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_accumulated_parts_make_the_step_of_the_whole_batch(tmp_path, parts):
+    from lightning_fabric import Fabric
+
+    from whytransfer.images import open_images
+    from whytransfer.images.cache import PixelCache
+    from whytransfer.nn.schedules import Training
+    from whytransfer.pretraining import Plan, Pretraining
+    from whytransfer.runs import RunFolder
+    from whytransfer.views.engine import Viewer
+    from whytransfer.views.recipes import recipe
+
+    methods = {}
+    for accumulate in (1, parts):
+        fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
+        run = RunFolder.open(tmp_path / str(accumulate), {"config": {}})
+        plan = Plan(Training("sgd", lr_per_256=1.0), epochs=2, batch=8, seed=0, accumulate=accumulate)
+        pixels = PixelCache.open(open_images("scenes:32:0:16"))
+        methods[accumulate] = Toy()
+        Pretraining(methods[accumulate], pixels, Viewer(recipe("default"), 16, 0), plan, run, fabric, None).fit()
+    whole, split = methods[1], methods[parts]
+    assert whole.seen == split.seen and len(whole.seen) == 8 and whole.seen[-1][1] == 1.0
+    torch.testing.assert_close(whole.backbone.weight, split.backbone.weight, rtol=1e-5, atol=1e-6)
+
+
+def test_an_unlabelled_run_is_watched_by_pair_matching(tmp_path, photos):
+    for i, path in enumerate(sorted(photos.rglob("*.*"))):
+        path.rename(photos / f"{i}{path.suffix}")
+    for folder in [p for p in photos.iterdir() if p.is_dir()]:
+        folder.rmdir()
+    settings = {**SMALL, "images": str(photos), "epochs": 1, "batch": 4, "queue": 8}
+    summary = whytransfer.pretrain(out=tmp_path / "run", **settings)
+    assert summary["knn"] is None and 0 <= summary["pairs"] <= 100
+    assert "pair matching" in summary["standing"]

@@ -1,0 +1,88 @@
+"""Run folders: atomic, refusing another configuration by its keys, honest about a full disk."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from whytransfer.errors import InputError, RunError
+from whytransfer.runs import RunFolder, atomic_write, versions
+
+
+def card(**config):
+    return {"config": {"lr": 0.1, "crop": [0.2, 1.0], **config}, "arch": "resnet18"}
+
+
+def test_a_new_folder_gets_its_card_and_an_equal_one_reopens_it(tmp_path):
+    run = RunFolder.open(tmp_path / "run", card())
+    assert not run.finished and run.load() is None
+    assert RunFolder.open(tmp_path / "run", card()).card["config"] == card()["config"]
+
+
+def test_another_configuration_is_refused_naming_the_keys(tmp_path):
+    RunFolder.open(tmp_path, card())
+    with pytest.raises(InputError, match=r"(?s)Differing keys:\n  lr: 0.1 there, 0.2 asked for\n  new: None there, 1"):
+        RunFolder.open(tmp_path, card(lr=0.2, new=1))
+    assert json.loads((tmp_path / "card.json").read_text())["config"]["lr"] == 0.1
+
+
+def test_a_folder_with_other_things_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="is not empty and holds no card.json"):
+        RunFolder.open(tmp_path, card())
+    with pytest.raises(InputError, match="is a file"):
+        RunFolder.open(tmp_path / "thesis.tex", card())
+
+
+def test_checkpoints_come_back_as_they_were(tmp_path):
+    run = RunFolder.open(tmp_path, card())
+    run.save({"step": 7, "w": torch.arange(5.0), "metrics": [{"epoch": 1, "loss": 2.5}]})
+    again = RunFolder.open(tmp_path, card())
+    assert torch.equal(again.load()["w"], torch.arange(5.0)) and again.last_saved == 7
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"epoch": 1, "loss": 2.5}
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_keeps_the_old_file_and_says_what_to_do(tmp_path, number):
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(b"old")
+
+    def write(file):
+        file.write(b"half")
+        try:
+            raise OSError(number, os.strerror(number))
+        except OSError as error:
+            raise RuntimeError("unexpected pos 64 vs 0") from error  # as torch.save reports it
+
+    with pytest.raises(RunError, match=r"the disk is full: .*checkpoint.pt.*run the same command again"):
+        atomic_write(path, write)
+    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["checkpoint.pt"]
+
+
+def test_other_failures_keep_their_traceback_and_leave_nothing(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        atomic_write(tmp_path / "x", lambda file: 1 / 0)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_second_process_is_kept_out(tmp_path):
+    run = RunFolder.open(tmp_path, card())
+    code = (
+        "import sys; from whytransfer.runs import RunFolder\n"
+        f"run = RunFolder.open({str(tmp_path)!r}, {card()!r})\n"
+        "with run.locked(): pass"
+    )
+    with run.locked():
+        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "another process is working in" in other.stderr
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_versions_name_what_pixels_and_numbers_depend_on():
+    found = versions()
+    assert torch.__version__.startswith(found["torch"]) and "jpeg" in found["jpeg decoder"]
+    assert {"numpy", "pillow", "numba", "processor", "threads"} <= found.keys()

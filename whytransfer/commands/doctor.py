@@ -1,0 +1,182 @@
+"""`whytransfer doctor`: what this machine can do, what holds a run back, and what a planned run will cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from whytransfer.commands.common import Settings, print_json, print_table
+
+
+class DoctorSettings(Settings):
+    """Measure this machine before training on it: processor, GPU, reading, views, step; then ETA and memory of a planned run.
+
+    Takes about half a minute. The slowest of the three ceilings is what a run is bound by.
+
+    Examples:
+      whytransfer doctor
+      whytransfer doctor --images photos/ --backbone resnet50 --size 224 --batch 256 --epochs 100
+    """
+
+    images: str = "scenes:2000"
+    """What would be trained on; generated scenes when not given."""
+    method: str = "moco-v2-small"
+    """The planned method."""
+    recipe: str | None = None
+    """The planned views; the method's own when not given."""
+    backbone: str = "resnet18"
+    """The planned architecture."""
+    size: Annotated[int, Field(ge=8, le=2048)] = 64
+    """Side of the views in pixels."""
+    batch: Annotated[int, Field(ge=2)] | None = None
+    """Images per step; the method's own when not given."""
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    """Passes over the images; the method's own when not given."""
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """Threads that make views; all cores when not given."""
+    cache_gb: Annotated[float, Field(gt=0)] = 20.0
+    """Bound of the decoded cache."""
+    seconds: Annotated[float, Field(gt=0)] = 4.0
+    """How long each ceiling is measured."""
+
+
+def doctor(**settings: Any) -> dict[str, Any]:
+    """Measure; keywords are the fields of DoctorSettings. Returns what `--json` prints."""
+    return run(DoctorSettings.made_from(settings))
+
+
+def run(s: DoctorSettings) -> dict[str, Any]:
+    """The machine, the ceilings, and the plan."""
+    from whytransfer import methods, progress, speed
+    from whytransfer.commands import pretrain as p
+    from whytransfer.loading import steps_per_epoch
+    from whytransfer.views.engine import Viewer
+    from whytransfer.views.recipes import recipe
+
+    plan = p.PretrainSettings.made_from(
+        {
+            k: getattr(s, k)
+            for k in ("images", "method", "recipe", "backbone", "size", "batch", "epochs", "threads", "cache_gb")
+        }
+        | {"out": Path("unused")}
+    )
+    method_class = p.known_method(s.method)
+    training = p.training_of(plan, method_class.defaults)
+    pixels = p.open_pixels(plan, s.images)
+    steps = steps_per_epoch(len(pixels), training.batch)
+    method = p.build_method(plan, pixels, methods.options_of(s.method))
+    device, amp = p.device_of("auto"), p.has_bf16()
+    viewer = Viewer(
+        p.views_for(recipe(s.recipe or method.recipe), method.views), s.size, 0, threads=s.threads, device=device
+    )
+    progress.say("measuring reading, views, step ...")
+    import numpy as np
+
+    views = speed.make_views(pixels, viewer, np.arange(training.batch) % len(pixels))
+    rates = {
+        "reading": speed.reading_rate(pixels, training.batch, s.seconds / 2),
+        "views": speed.view_rate(pixels, viewer, training.batch, s.seconds),
+        "step": speed.step_rate(method, views, training, device, amp, s.seconds),
+    }
+    parameters = sum(x.numel() for x in method.parameters())
+    return {
+        **machine(),
+        **{f"{k}_images_per_second": v for k, v in rates.items()},
+        **forecast(rates, device.type, steps * training.batch * training.epochs, training.epochs),
+        "images": len(pixels),
+        "epochs": training.epochs,
+        "batch": training.batch,
+        "state_bytes_per_image": pixels.state_bytes_per_image,
+        "decoded_share": pixels.cached / len(pixels),
+        "parameters_millions": parameters / 1e6,
+        "peak_memory_gb": peak_memory_gb(device.type),
+    }
+
+
+def forecast(rates: dict[str, float], device: str, images: int, epochs: int) -> dict[str, Any]:
+    """Speed, share of waiting for data and duration of a run. On a CPU the parts take turns; beside a GPU they overlap."""
+    data_s = 1 / rates["reading"] + 1 / rates["views"]  # seconds per image
+    step_s = 1 / rates["step"]
+    together_s = data_s + step_s if device == "cpu" else max(data_s, step_s)
+    advice = "the step is the limit: a smaller backbone or size, or a faster device, shortens the run"
+    if data_s > step_s:
+        advice = (
+            "data is the limit: more cores or --threads, a larger --cache-gb or a smaller --cache-px shorten the run"
+        )
+    return {
+        "expected_images_per_second": 1 / together_s,
+        "waiting_for_data": (together_s - step_s) / together_s,
+        "eta_seconds": images * together_s,
+        "advice": advice,
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Processor features that matter here, GPU, memory, versions."""
+    import os
+
+    import torch
+
+    from whytransfer.commands.pretrain import has_bf16
+    from whytransfer.runs import versions
+
+    gpu = f"{torch.cuda.get_device_name()}, {torch.cuda.get_device_properties(0).total_memory / 2**30:.0f} GiB"
+    v = versions()
+    return {
+        "processor": v["processor"],
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "instruction_set": torch.backends.cpu.get_cpu_capability(),
+        "bfloat16": "yes" if has_bf16() else "no: arithmetic stays in 32 bits",
+        "gpu": gpu if torch.cuda.is_available() else "none",
+        "memory_gb": memory_gb(),
+        "torch": v["torch"],
+        "jpeg_decoder": v["jpeg decoder"],
+    }
+
+
+def memory_gb() -> float | None:
+    """Memory of the machine in GiB, None where the system does not tell."""
+    import os
+
+    if not hasattr(os, "sysconf"):
+        return None
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+
+
+def peak_memory_gb(device: str) -> float | None:
+    """Peak memory in GiB of what was measured: on the GPU if there is one, else of this process."""
+    import sys
+
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**30
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+def show(s: DoctorSettings) -> None:
+    """Run and print the answer for people, or as JSON."""
+    from whytransfer.progress import duration
+
+    found = run(s)
+    if s.as_json:
+        print_json([found])
+        return
+    units = {"_images_per_second": " images/s", "_gb": " GiB", "_seconds": " s", "_bytes_per_image": " bytes"}
+    rows = []
+    for key, value in found.items():
+        unit = next((u for suffix, u in units.items() if key.endswith(suffix)), "")
+        rows.append((key.replace("_", " "), f"{value:,.4g}{unit}" if isinstance(value, float) else f"{value}"))
+    print_table(f"doctor: {s.method} on {s.images}", ["", "value"], rows)
+    share = 100 * found["waiting_for_data"]
+    print(
+        f"a run of {found['epochs']} epochs takes about {duration(found['eta_seconds'])}, {share:.0f} % of it for data."
+    )
+    print(found["advice"])
