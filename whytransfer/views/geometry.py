@@ -15,8 +15,15 @@ from torch import Tensor
 
 from whytransfer.views.parameters import Resampling
 
+Segment = tuple[int, int, int, int]  # one side of a window: start, length, length of the grid, start of the view in it
+
 _ROWS = ["top", "height", "grid_height", "grid_top"]
 _COLUMNS = ["left", "width", "grid_width", "grid_left"]
+
+
+def _segment(window: np.void, fields: list[str]) -> Segment:
+    start, side, grid, grid_start = (int(window[field]) for field in fields)
+    return start, side, grid, grid_start
 
 
 def resample(images: Tensor, windows: NDArray[np.void], size_px: int, resampling: Resampling = "bilinear") -> Tensor:
@@ -25,21 +32,17 @@ def resample(images: Tensor, windows: NDArray[np.void], size_px: int, resampling
     "bilinear" is torchvision's with antialiasing; "bicubic" is TensorFlow's: Keys, a = -1/2, not antialiased, clamped.
     Pictures of other sizes than (H, W) may lie in the upper left corner: nothing outside their windows is read.
     """
-    vertical = [weights(*window, size_px, images.shape[2], resampling) for window in windows[_ROWS].tolist()]
-    horizontal = [weights(*window, size_px, images.shape[3], resampling) for window in windows[_COLUMNS].tolist()]
+    vertical = [weights(_segment(w, _ROWS), size_px, images.shape[2], resampling) for w in windows]
+    horizontal = [weights(_segment(w, _COLUMNS), size_px, images.shape[3], resampling) for w in windows]
     horizontal = [m[::-1] if flip else m for m, flip in zip(horizontal, windows["flip"], strict=True)]
     rows, columns = (torch.from_numpy(np.stack(m).astype(np.float32)).to(images) for m in (vertical, horizontal))
     views = torch.einsum("bsh,bchw,btw->bcst", rows, images, columns)
     return views.clamp(0, 1) if resampling == "bicubic" else views
 
 
-def weights(
-    start: int, side: int, grid: int, grid_start: int, size_px: int, picture_px: int, resampling: Resampling
-) -> NDArray[np.float64]:
-    """(S, picture_px): how much each picture row (column) gives to each view row (column); rows sum to 1.
-
-    The region is `side` pixels from `start`, resized to `grid` pixels, of which S from `grid_start` are the view.
-    """
+def weights(segment: Segment, size_px: int, picture_px: int, resampling: Resampling) -> NDArray[np.float64]:
+    """(S, picture_px): how much each picture row (column) gives to each view row (column); rows sum to 1."""
+    start, side, grid, grid_start = segment
     scale = np.float64(np.float32(side / grid))  # torch computes centres in single precision, so here too
     centre = ((np.arange(size_px) + grid_start + 0.5) * scale).astype(np.float32)  # (S,) in pixels of the region
     distance = np.abs(np.arange(side) + 0.5 - centre[:, None].astype(np.float64))
@@ -55,13 +58,14 @@ def weights(
 
 def nearest(regions: Tensor, window: np.void, size_px: int) -> Tensor:
     """A label map (H, W) or a stack (R, H, W) through one window -> (S, S) or (R, S, S), torchvision's "nearest"."""
-    y, x = (_nearest_index(*window[fields].item(), size_px) for fields in (_ROWS, _COLUMNS))
+    y, x = (_nearest_index(_segment(window, fields), size_px) for fields in (_ROWS, _COLUMNS))
     x = x[::-1].copy() if window["flip"] else x
     return regions[..., torch.from_numpy(y)[:, None].to(regions.device), torch.from_numpy(x).to(regions.device)]
 
 
-def _nearest_index(start: int, side: int, grid: int, grid_start: int, size_px: int) -> NDArray[np.int64]:
+def _nearest_index(segment: Segment, size_px: int) -> NDArray[np.int64]:
     """(S,) picture rows (columns); single precision because torch rounds so."""
+    start, side, grid, grid_start = segment
     at = np.floor(np.arange(grid_start, grid_start + size_px, dtype=np.float32) * (np.float32(side) / np.float32(grid)))
     return start + np.minimum(at.astype(np.int64), side - 1)
 
