@@ -6,7 +6,7 @@ Shape letters: B batch, H height, W width, D feature width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,8 @@ from whytransfer.records import Features
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+B = TypeVar("B", bound="Backbone")
 
 
 class Backbone(nn.Module):
@@ -40,7 +42,7 @@ class Backbone(nn.Module):
     def __call__(self, images: Float[Tensor, "B 3 H W"]) -> Features:
         return super().__call__(images)
 
-    def normalise_with(self, mean: Sequence[float], std: Sequence[float]) -> Self:
+    def normalise_with(self: B, mean: Sequence[float], std: Sequence[float]) -> B:
         """Use another mean and std; InputError unless both are three numbers and the stds are positive."""
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise InputError(f"normalisation needs three means and three positive stds; got mean {mean}, std {std}")

@@ -1,0 +1,91 @@
+"""The ground the project stands on: licence, facts that several files repeat, and commands that prose promises."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def test_the_licence_is_the_whole_apache_licence():
+    licence = text("LICENSE")
+    assert PROJECT["license"] == "Apache-2.0"
+    assert licence.split()[:4] == ["Apache", "License", "Version", "2.0,"]
+    assert re.findall(r"^ {3}(\d)\. [A-Z]", licence, re.MULTILINE) == list("123456789")
+    assert "END OF TERMS AND CONDITIONS" in licence and len(licence) > 11_000
+
+
+def test_one_version_everywhere():
+    citation = yaml.safe_load(text("CITATION.cff"))
+    assert citation["version"] == PROJECT["version"] and PROJECT["version"] in text("CHANGELOG.md")
+    assert citation["license"] == PROJECT["license"]
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+
+
+def test_the_console_script_exists():
+    module, _, function = PROJECT["scripts"]["whytransfer"].partition(":")
+    assert callable(getattr(importlib.import_module(module), function))
+
+
+@pytest.mark.parametrize("command", ["uv run whytransfer demo", "uv run pytest"])
+def test_the_readme_promises_the_two_commands(command: str):
+    assert f"pip install -q uv && {command}" in text("README.md")
+
+
+def test_the_checks_run_what_the_readme_says():
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert subprocess.run(["bash", "-n", script], capture_output=True, check=False).returncode == 0
+    lines = script.read_text().splitlines()
+    assert lines[0] == "#!/usr/bin/env bash" and "set -euo pipefail" in lines
+    steps = "\n".join(lines)
+    for step in ("pip install -q uv", "uv run pytest", "ruff check", "ruff format --check", "mypy", "whytransfer demo"):
+        assert step in steps, step
+    closing = re.compile(re.search(r"grep -E '(.*)' ", steps)[1])
+    for line in (
+        "412 passed in 81.03s (0:01:21)",
+        "3 passed, 2 skipped, 1 warning in 0.5s",
+        "== 1 failed, 3 passed in 2.10s ==",
+    ):
+        assert closing.search(line), line
+    assert not closing.search("epoch 3 passed in view")
+
+
+def test_extras_named_in_messages_exist():
+    extras = set(PROJECT["optional-dependencies"])
+    named = {
+        extra
+        for path in (ROOT / "whytransfer").rglob("*.py")
+        for extra in re.findall(r"whytransfer\[(\w+)\]", path.read_text())
+    }
+    assert named and named <= extras
+
+
+def test_contributing_shows_the_tree_that_there_is():
+    block = text("CONTRIBUTING.md").split("```")[3]
+    listed = re.findall(r"^  ([\w]+(?:/|\.py)) ", block, re.MULTILINE)
+    package = ROOT / "whytransfer"
+    there = {p.name if p.is_file() else f"{p.name}/" for p in package.iterdir() if p.name[:2] != "__"}
+    assert set(listed) == there
+
+
+def test_contributing_tells_the_order_that_is_enforced():
+    from test_architecture import RANK
+
+    block = text("CONTRIBUTING.md").split("```")[3]
+    told = re.findall(r"^  ([\w]+)(?:/|\.py) ", block, re.MULTILINE)
+    assert set(told) == set(RANK)
+    assert [RANK[name] for name in told] == sorted(RANK.values())
