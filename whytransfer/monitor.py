@@ -38,11 +38,13 @@ class Standing:
 class Monitor:
     """Measures a backbone on a fixed bank and fixed queries, the same ones every epoch and in every run of a seed.
 
-    `images` is what is trained on; `val` (same classes) gives the queries where it is there, else they are training
-    images outside the bank, which flatters a supervised run: `queries_from` says which.
+    `images` is what is trained on; `val` gives the queries where it is there (val_labels: in the classes of `images`),
+    else they are training images outside the bank, which flatters a supervised run: `queries_from` says which.
     """
 
-    def __init__(self, images: Any, val: Any | None, size_px: int, seed: int, amp: bool) -> None:
+    def __init__(
+        self, images: Any, val: Any | None, val_labels: Any | None, size_px: int, seed: int, amp: bool
+    ) -> None:
         self.images, self.size_px, self.amp = images, size_px, amp
         order = np.random.Generator(np.random.Philox(key=[seed, 2**31])).permutation(len(images))
         self.queries_from = "training images" if val is None else "val images"
@@ -53,12 +55,14 @@ class Monitor:
         else:
             self._query_set, self._bank = val, order[:BANK]
             self._queries = np.random.Generator(np.random.Philox(key=[seed, 2**31])).permutation(len(val))[:QUERIES]
+        query_labels = images.labels if val is None else val_labels
+        self._bank_labels, self._query_labels = images.labels[self._bank], query_labels[self._queries]
         self._pairs = order[:PAIRS]
         self._viewer = Viewer(recipe("moco-v2"), size_px, seed=2**31 - 1)
 
     @property
     def labelled(self) -> bool:
-        bank, queries = self.images.labels[self._bank], self._query_set.labels[self._queries]
+        bank, queries = self._bank_labels, self._query_labels
         return bool(len(bank) and len(queries) and (bank >= 0).all() and (queries >= 0).all() and len(set(bank)) > 1)
 
     @torch.inference_mode()
@@ -74,8 +78,7 @@ class Monitor:
             backbone.train(mode)
 
     def _knn(self, backbone: nn.Module, bank: Tensor) -> float:
-        labels = torch.from_numpy(self.images.labels[self._bank])
-        truth = torch.from_numpy(self._query_set.labels[self._queries])
+        labels, truth = torch.from_numpy(self._bank_labels), torch.from_numpy(self._query_labels)
         queries = self._features(backbone, self._query_set, self._queries)
         predicted = knn_predict(queries, bank, labels, k=K_NEIGHBOURS, temperature=TEMPERATURE)
         return 100 * float((predicted == truth).float().mean())

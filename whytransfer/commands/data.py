@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from whytransfer import progress
-from whytransfer.errors import InputError
 
 
 def cached(spec: str, max_side_px: int | None, cache_gb: float = 20.0, skip_unreadable: bool = False) -> Any:
@@ -18,16 +17,7 @@ def cached(spec: str, max_side_px: int | None, cache_gb: float = 20.0, skip_unre
         return PixelCache.open(
             images,
             max_side_px,
-            max_bytes=int(cache_gb * 2**30),
+            max_bytes=int(cache_gb * 1e9),
             progress=lambda done, total: update(done),
             skip_unreadable=skip_unreadable,
-        )
-
-
-def same_classes(train: Any, test: Any) -> None:
-    """InputError unless both sets have the same classes in the same order."""
-    if train.classes and test.classes and train.classes != test.classes:
-        only = sorted(set(train.classes) ^ set(test.classes))[:5]
-        raise InputError(
-            f"{train.name} and {test.name} have different classes, e.g. {', '.join(only) or 'another order'}."
         )

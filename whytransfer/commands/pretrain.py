@@ -316,12 +316,11 @@ def _say_what_is_unusual(s: PretrainSettings, options: dict[str, Any], pixels: A
 
 
 def _monitor(s: PretrainSettings, pixels: Any, val: Any, fabric: Any) -> Any:
-    from whytransfer.commands.data import same_classes
+    from whytransfer.images import match_classes
     from whytransfer.monitor import Monitor
 
-    if val is not None:
-        same_classes(pixels, val)
-    return Monitor(pixels, val, s.size, s.seed, amp=fabric._precision.precision == "bf16-mixed")
+    val_labels = None if val is None else match_classes(val, pixels.classes)
+    return Monitor(pixels, val, val_labels, s.size, s.seed, amp=fabric._precision.precision == "bf16-mixed")
 
 
 def _summary(out: Path, result: dict[str, Any]) -> dict[str, Any]:
