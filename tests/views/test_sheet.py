@@ -1,0 +1,73 @@
+"""The contact sheet: readable as PNG, true to what a run sees, and never half written."""
+
+import numpy as np
+import pytest
+from oracle import pictures
+from PIL import Image, ImageFont
+
+from whytransfer.errors import InputError
+from whytransfer.views import RECIPES, Viewer, recipe
+from whytransfer.views.sheet import caption, contact_sheet, describe, seen
+
+PICTURES = pictures((60, 90), (90, 60), (3, 200))
+
+
+@pytest.mark.parametrize("name", ["moco-v2", "appearance", "detcon-b", "supervised"])
+def test_a_sheet_is_a_png_with_the_views_in_it(tmp_path, name):
+    path = contact_sheet(
+        PICTURES, recipe(name), 32, seed=3, path=tmp_path / "new" / "sheet.png", index=[5, 6, 7], epochs=2
+    )
+    assert [p.name for p in path.parent.iterdir()] == ["sheet.png"]
+    with Image.open(path) as sheet:
+        assert sheet.format == "PNG" and sheet.mode == "RGB"
+        pixels = np.asarray(sheet)
+    view = Viewer(recipe(name), 32, seed=3)(PICTURES[:1], np.array([5]), [0], epoch=0).images[0][0]
+    shown = (view.permute(1, 2, 0) * 255).round().byte().numpy().repeat(5, axis=0).repeat(5, axis=1)  # 32 px fivefold
+    windows = np.lib.stride_tricks.sliding_window_view(pixels[:, :, 0], (1, 160))[:, :, 0]
+    assert (windows == shown[80, :, 0]).all(axis=2).any()
+
+
+def test_the_same_request_gives_the_same_sheet(tmp_path):
+    one, two = (contact_sheet(PICTURES, recipe("byol"), 16, 0, tmp_path / f"{k}.png").read_bytes() for k in "ab")
+    assert one == two
+
+
+def test_captions_say_what_was_drawn():
+    viewer = Viewer(recipe("moco-v2"), 32, seed=0)
+    drawn = viewer.parameters(PICTURES, np.arange(3), epoch=0, view=0)
+    drawn.windows[0] = (0, 0, 30, 90, 32, 32, 0, 0, 1)
+    drawn.after[0] = [(7, 0.5, 0), (4, -0.1, 0), (0, 9, 9), (1, 1.25, 0), (5, 0, 0), (6, 1.3, 4)]
+    box = seen(drawn.windows[0], 32)
+    assert box == (0, 0, 90, 30)
+    expected = ["crop 50%", "flip", "solarise from 0.5", "hue -36 deg", "bright x1.25", "gray", "blur 1.3 px"]
+    assert caption(drawn, 0, box, (60, 90)) == expected
+
+
+def test_what_is_seen_of_a_centre_crop():
+    drawn = Viewer(recipe("appearance"), 30, seed=0).parameters(PICTURES, np.arange(3), epoch=0, view=0)
+    assert seen(drawn.windows[0], 30) == pytest.approx((16, 0, 76, 60))  # 45 x 30, of which columns 8 to 38, at scale 2
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_can_be_described_in_letters_that_the_font_has(name):
+    text = "".join(part for parts in describe(recipe(name)) for part in parts)
+    assert text.isascii() and ImageFont.load_default(12).getlength(text) > 0
+    assert len(describe(recipe(name))) == len(set(recipe(name).views))
+
+
+def test_a_file_that_is_no_png_and_a_sheet_of_nothing_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"give a name that ends in \.png"):
+        contact_sheet(PICTURES, recipe("byol"), 16, 0, tmp_path / "sheet.jpg")
+    with pytest.raises(InputError, match="contact sheet of no pictures"):
+        contact_sheet([], recipe("byol"), 16, 0, tmp_path / "sheet.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        contact_sheet(PICTURES, recipe("spatial"), 16, 0, tmp_path / "sheet.png")
+    assert list(tmp_path.iterdir()) == []
