@@ -263,10 +263,14 @@ def test_hues_can_be_read_from_the_mean_colours():
     rgb, objects, _ = draw(scene)
     linear = (rgb / 255.0) ** 2
     names = list(scenes.factor_names)
-    for name, which in (("object_hue", 0), ("background_hue", -1)):
-        colour = np.array([image[mask].mean(0) for image, mask in zip(linear, objects == which, strict=True)])
+    cases = [("background_hue", -1, 0.0, 0.95), ("object_hue", 0, 0.0, 0.8), ("object_hue", 0, 0.5, 0.95)]
+    for name, which, quantile, least in cases:  # the mean of all pixels, or without the white paint
+        colour = []
+        for image, mask in zip(linear, objects == which, strict=True):
+            saturation = 1 - image[mask].min(1) / image[mask].max(1).clip(1e-6)
+            colour.append(image[mask][saturation >= np.quantile(saturation, quantile)].mean(0))
         truth = scenes.factor_table()[:, names.index(name)]
-        assert np.corrcoef(painter_hue(colour), truth)[0, 1] > 0.95
+        assert np.corrcoef(painter_hue(np.array(colour)), truth)[0, 1] > least
 
 
 def test_light_angle_moves_the_brightness():
@@ -282,7 +286,7 @@ def test_light_angle_moves_the_brightness():
         left_minus_right.append(
             grey[:, : S // 2][mask[:, : S // 2]].mean() - grey[:, S // 2 :][mask[:, S // 2 :]].mean()
         )
-    assert left_minus_right[0] > 20 and left_minus_right[1] < -20
+    assert left_minus_right[0] - left_minus_right[1] > 40, "whatever the paint: its right half is dark"
 
 
 def test_fingerprint_and_contract():

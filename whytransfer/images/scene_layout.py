@@ -45,15 +45,15 @@ class Shape(NamedTuple):
 SHAPES: dict[str, Shape] = {
     "ellipsoid": Shape(
         ((ELLIPSOID, X, 0, 0, 0, 1.0, 0.62, 0.62),),
-        ((0.45, 0.0, -0.554), (0, 0.62, 0), (0, -0.62, 0), (-1.0, 0, 0), (1.0, 0, 0)), 0.2, 0.72,
+        ((-0.45, -0.1, -0.545), (0, 0.62, 0), (0, -0.62, 0), (-1.0, 0, 0), (1.0, 0, 0)), 0.2, 0.72,
     ),
     "box": Shape(
         ((BOX, X, 0, 0, 0, 0.75, 0.52, 0.39),),
-        ((0.4, 0.2, -0.39), (0, 0.52, 0), (0, -0.52, 0), (-0.75, 0, 0), (0.75, 0, 0)), 0.2, 0.75,
+        ((-0.3, -0.1, -0.39), (0, 0.52, 0), (0, -0.52, 0), (-0.75, 0, 0), (0.75, 0, 0)), 0.2, 0.75,
     ),
     "cylinder": Shape(
         ((FRUSTUM, Y, 0, 0, 0, 0.5, 0.5, 0.82),),
-        ((0, 0.4, -0.5), (0, 0.82, 0), (0, -0.82, 0), (-0.5, 0, 0), (0.5, 0, 0)), 0.2, 0.65,
+        ((0, -0.1, -0.5), (0, 0.82, 0), (0, -0.82, 0), (-0.5, 0, 0), (0.5, 0, 0)), 0.2, 0.65,
     ),
     "cone": Shape(
         ((FRUSTUM, Y, 0, -0.05, 0, 0.66, 0.0, 0.68),),
@@ -61,11 +61,11 @@ SHAPES: dict[str, Shape] = {
     ),
     "torus": Shape(
         ((TORUS, Z, 0, 0, 0, 0.7, 0.28, 0),),
-        ((0.0, 0.7, -0.28), (0, 0.98, 0), (0, -0.98, 0), (-0.98, 0, 0), (0.98, 0, 0)), 0.19, 0.75,
+        ((-0.495, -0.495, -0.28), (0, 0.98, 0), (0, -0.98, 0), (-0.98, 0, 0), (0.98, 0, 0)), 0.19, 0.75,
     ),
     "prism": Shape(
         ((PRISM, Z, 0, 0, 0, 0.9, 0.42, 0),),
-        ((0.0, 0.35, -0.42), (0, 0.9, 0), (0, -0.45, 0), (-0.779, -0.45, 0), (0.779, -0.45, 0)), 0.18, 0.65,
+        ((0, -0.05, -0.42), (0, 0.9, 0), (0, -0.45, 0), (-0.779, -0.45, 0), (0.779, -0.45, 0)), 0.18, 0.65,
     ),
     "cross": Shape(
         ((BOX, X, 0, 0, 0, 0.24, 0.92, 0.24), (BOX, X, 0, 0.22, 0, 0.78, 0.24, 0.24)),
@@ -73,7 +73,7 @@ SHAPES: dict[str, Shape] = {
     ),
     "corner": Shape(
         ((BOX, X, -0.28, 0.05, 0, 0.24, 0.75, 0.27), (BOX, X, 0.17, -0.46, 0, 0.49, 0.24, 0.27)),
-        ((-0.28, 0.5, -0.27), (-0.28, 0.8, 0), (0, -0.7, 0), (-0.52, 0, 0), (0.66, -0.46, 0)), 0.17, 0.62,
+        ((-0.28, -0.1, -0.27), (-0.28, 0.8, 0), (0, -0.7, 0), (-0.52, 0, 0), (0.66, -0.46, 0)), 0.17, 0.62,
     ),
     "mug": Shape(
         ((FRUSTUM, Y, -0.2, 0, 0, 0.5, 0.54, 0.62), (TORUS, Z, 0.42, 0.02, 0, 0.34, 0.1, 0)),
@@ -91,9 +91,9 @@ KEYPOINTS = np.array([shape.keypoints for shape in SHAPES.values()], dtype=np.fl
 
 # name: (low, high); positions in units of the main object's radius, angles in degrees, hues along WHEEL
 RANGES: dict[str, tuple[float, float]] = {
-    "object_x": (-0.7, 0.7),
-    "object_y": (1.2, 2.1),  # above the floor
-    "object_z": (4.7, 6.5),  # depth in front of the camera
+    "object_x": (-0.6, 0.6),
+    "object_y": (1.35, 2.2),  # above the floor
+    "object_z": (4.8, 6.6),  # depth in front of the camera
     "rotation_1": (-60.0, 60.0),  # azimuth: about the object's own upright axis, first
     "rotation_2": (-35.0, 35.0),  # elevation: about the horizontal axis, second
     "rotation_3": (-45.0, 45.0),  # roll: about the axis of view, last
@@ -220,7 +220,7 @@ def _light(factors: dict[str, Array]) -> Array:
     """(B, 6) direction towards the light (in front of the objects), and its tint of unit luminance."""
     turn, height = np.radians(factors["light_angle"]), np.radians(factors["light_height"])
     direction = np.stack([np.sin(turn) * np.cos(height), np.sin(height), -np.cos(turn) * np.cos(height)], axis=-1)
-    tint = rgb_of(factors["light_hue"], 0.32, 1.0)
+    tint = rgb_of(factors["light_hue"], 0.28, 1.0)
     return np.concatenate([direction, tint / (tint @ np.array([0.3, 0.55, 0.15]))[:, None]], axis=-1)
 
 
@@ -239,7 +239,12 @@ def _shape_table() -> Array:
     """(C, columns) white spot, shadow, dark spot and parts of each shape, as the renderer reads them."""
     table = np.full((len(SHAPES), r.OBJECT_COLUMNS - r.SPOT), -1.0)
     for row, shape in zip(table, SHAPES.values(), strict=True):
-        numbers = (shape.keypoints[0], (shape.spot, shape.shadow), shape.hollow, *shape.parts)
+        numbers = (
+            shape.keypoints[0],
+            (shape.spot, 0.6 * shape.keypoints[1][1], shape.shadow),
+            shape.hollow,
+            *shape.parts,
+        )
         row[: sum(map(len, numbers))] = np.concatenate(numbers)
     return table
 

@@ -15,8 +15,8 @@ import numpy as np
 from numba import njit
 
 CAMERA_HEIGHT = 2.9
-FOCAL = 1.35  # in image widths
-HORIZON = 0.21  # where the camera's height projects to, in image heights from the top
+FOCAL = 1.5  # in image widths
+HORIZON = 0.16  # where the camera's height projects to, in image heights from the top
 WALL_Z = 11.0
 ELLIPSOID, BOX, FRUSTUM, TORUS, PRISM = range(5)  # the primitives that parts are made of
 PLAIN, STRIPES, CHECKER, DOTS, NOISE = range(5)  # textures
@@ -28,10 +28,10 @@ helper = njit(nogil=True, error_model="numpy", forceinline=True)  # calls that p
 
 # Columns of an object: shape (-1: absent), position, radius of the bounding sphere, rotation to the world (row by row),
 # base colour and second tone, texture, its cycles per radius and three phases in turns, u0 u1 v0 v1 of the bounding
-# sphere in image widths, white spot (xyz, radius), radius of the soft shadow, dark spot (xyz, radius), then the parts:
-# primitive (-1: none), axis, offset xyz, three sizes.
+# sphere in image widths, white spot (xyz, radius), height above which it is white, radius of the soft shadow, dark
+# spot (xyz, radius), then the parts: primitive (-1: none), axis, offset xyz, three sizes.
 SHAPE, AT, SCALE, TURN, BASE, TONE, TEXTURE, WAVE, EXTENT = 0, 1, 4, 5, 14, 17, 20, 21, 25
-SPOT, SHADOW, HOLLOW, PARTS = 29, 33, 34, 38
+SPOT, CAP, SHADOW, HOLLOW, PARTS = 29, 33, 34, 35, 39
 PART_COLUMNS, PARTS_PER_OBJECT = 8, 3
 OBJECT_COLUMNS = PARTS + PART_COLUMNS * PARTS_PER_OBJECT
 # Columns of a room: direction towards the light, its colour; wall, wall's second tone, floor; background, its
@@ -287,6 +287,8 @@ def _object_colour(things, room, k, dx, dy, t, nx, ny, nz, pixel, out):
     pixel = pixel * t / (FOCAL * things[k, SCALE] * max(-(nx * dx + ny * dy + nz) / view, 0.25))
     second = _texture(things, k, x, y, z, pixel)
     white, dark = _spot(things, k, SPOT, x, y, z, pixel), _spot(things, k, HOLLOW, x, y, z, pixel)
+    shade = 1.0 - 0.7 * _soft(x, pixel) * (1.0 - white)  # the right half is dark
+    white = max(white, _soft(y - things[k, CAP], pixel))
     lx, ly, lz = room[LIGHT], room[LIGHT + 1], room[LIGHT + 2]
     towards = max(nx * lx + ny * ly + nz * lz, 0.0)
     hx, hy, hz = lx - dx / view, ly - dy / view, lz - 1.0 / view
@@ -295,7 +297,7 @@ def _object_colour(things, room, k, dx, dy, t, nx, ny, nz, pixel, out):
     share = _lit(things, k, wx, wy, wz, lx, ly, lz, 0.3)
     for c in range(3):
         paint = things[k, BASE + c] * (1.0 - second) + things[k, TONE + c] * second
-        paint = (paint * (1.0 - white) + 0.92 * white) * (1.0 - 0.85 * dark)
+        paint = (paint * (1.0 - white) + 0.92 * white) * shade * (1.0 - 0.85 * dark)
         sky = 0.16 + 0.08 * ny + 0.05 * room[GROUND + c] * (1.0 - ny)
         out[c] += paint * (sky + 0.95 * room[TINT + c] * towards * share) + gloss * room[TINT + c] * share
 

@@ -1,7 +1,9 @@
 """Generated scenes, the data set that needs no download: a few objects in a room, and everything known about them.
 
 The label is the shape of the main object, the one near the middle. Class, pose, colour, light and background are drawn
-independently, so none gives another away. A training set and a test set are Scenes of different seeds.
+independently, so none gives another away. Every object wears the same paint over its own colour and texture (a white
+top, a dark right half, a white spot in front), so that its pose shows whatever its shape. A training set and a test set
+are Scenes of different seeds.
 """
 
 from __future__ import annotations
