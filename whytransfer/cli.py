@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 a run that cannot go on, 2 a request or data that cannot b
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -78,6 +79,7 @@ def parse(arguments: list[str]) -> Any:
         commands,
         prog=" ".join(["whytransfer", *path]),
         args=rest,
+        description=inspect.getdoc(commands),
         config=(tyro.conf.OmitArgPrefixes,),
     )
 
@@ -98,6 +100,7 @@ def _top_level(name: str) -> None:
 
 def _with_config_file(arguments: list[str]) -> list[str]:
     """Replace `--config FILE` by the file's settings, placed first so that what is typed wins."""
+    arguments = [part for a in arguments for part in (a.split("=", 1) if a.startswith("--config=") else [a])]
     if "--config" not in arguments:
         return arguments
     at = arguments.index("--config")

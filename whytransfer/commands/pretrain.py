@@ -117,7 +117,7 @@ def run(s: PretrainSettings) -> dict[str, Any]:
     pixels, val = open_pixels(s, s.images), open_pixels(s, s.val) if s.val else None
     method = build_method(s, pixels, options)
     fabric = _fabric(s)
-    method.check_batch(training.batch // s.accumulate // fabric.world_size)
+    method.check_batch(training.batch, s.accumulate * fabric.world_size)
     card = _card(s, views.name, training, options, pixels, method.backbone, fabric)
     folder = RunFolder.open(s.out, card)
     with folder.locked() if fabric.is_global_zero else contextlib.nullcontext():

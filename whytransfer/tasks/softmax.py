@@ -34,6 +34,11 @@ def _scale(factor: Tensor, a: Tensor) -> Tensor:
     return factor.to(a.dtype)[:, None] * a
 
 
+def _gain(s: Tensor, y: Tensor, rho: Tensor, metric: Tensor) -> Tensor:
+    """(P,) how much longer a step the last pair saw than the metric foresees [Nocedal & Wright 2006, eq. 7.20]."""
+    return torch.where(rho > 0, _dot(s, y) / _dot(y, y / metric), 1.0)
+
+
 @dataclass(frozen=True)
 class Problems:
     """P softmax regressions: the same (N, D) features and (N,) labels, each with its own sample weights (N, P)."""
@@ -180,7 +185,7 @@ class Solver:
             alpha = rho * _dot(s, q)
             q -= _scale(alpha, y)
             pairs.append((s, y, rho, alpha))
-        q /= metric
+        q = _scale(_gain(*pairs[0][:3], metric), q / metric) if pairs else q / metric
         for s, y, rho, alpha in reversed(pairs):
             q += _scale(alpha - rho * _dot(y, q), s)
         return -q, _dot(q, slope)

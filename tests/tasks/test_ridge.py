@@ -1,0 +1,83 @@
+"""Ridge over a path: scikit-learn as oracle, then invariants and bad input."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+from sklearn.metrics import r2_score
+
+from whytransfer.errors import InputError
+from whytransfer.tasks.ridge import ALPHAS, fit_path
+
+
+def problem(n: int, d: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Correlated features; three targets of different scale and noise."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, d)) @ rng.normal(size=(d, d)) * np.geomspace(0.1, 3, d) + 2
+    y = x @ rng.normal(size=(d, 3)) * [1, 0.01, 1] + rng.normal(size=(n, 3)) * [1, 0.5, 100] + [0, 7, -300]
+    return x, y
+
+
+@pytest.mark.parametrize(("n", "d"), [(200, 12), (40, 60)])
+@pytest.mark.parametrize("joint", [False, True])
+def test_scores_choice_and_predictions_are_those_of_scikit_learn(n: int, d: int, joint: bool):
+    x, y = problem(n, d)
+    alphas = (1e-2, 1.0, 1e2, 1e4)
+    fit = fit_path(torch.from_numpy(x), y, alphas, folds=4, seed=2, joint=joint)
+    z = (x - x.mean(0)) / x.std(0)
+    folds = np.array_split(np.random.default_rng(2).permutation(n), 4)
+    expected = np.zeros((4, 3))
+    for i, alpha in enumerate(alphas):
+        for held in folds:
+            kept = np.setdiff1d(np.arange(n), held)
+            predicted = Ridge(alpha).fit(z[kept], y[kept]).predict(z[held])
+            expected[i] += r2_score(y[held], predicted, multioutput="raw_values") / 4
+    np.testing.assert_allclose(fit.scores, expected, rtol=1e-6, atol=1e-8)
+    best = np.full(3, expected.mean(1).argmax()) if joint else expected.argmax(0)
+    assert (fit.alphas == np.array(alphas)[best]).all()
+    for target in range(3):
+        oracle = Ridge(fit.alphas[target]).fit(z, y[:, target]).predict(z)
+        np.testing.assert_allclose(fit.predict(torch.from_numpy(x))[:, target], oracle, rtol=1e-6, atol=1e-6)
+
+
+def test_raw_features_keep_scikit_learns_meaning_of_alpha():
+    x, y = problem(100, 8)
+    fit = fit_path(torch.from_numpy(x), y, (3.0,), standardise=False)
+    np.testing.assert_allclose(fit.weights.numpy(), Ridge(3.0).fit(x, y).coef_.T, rtol=1e-6, atol=1e-9)
+
+
+def test_a_linear_target_is_found_and_noise_is_not():
+    rng = np.random.default_rng(1)
+    x = torch.from_numpy(rng.normal(size=(600, 20))).float()
+    y = np.stack([x.numpy()[:, 0] * 3 + 1, rng.normal(size=600)], axis=1)
+    fit = fit_path(x, y)
+    assert fit.scores[:, 0].max() > 0.999 and fit.scores[:, 1].max() < 0.05
+    assert fit.alphas[0] < fit.alphas[1]
+
+
+def test_scale_of_a_target_does_not_matter_and_constant_features_are_harmless():
+    x, y = problem(150, 10)
+    x = np.concatenate([x, np.full((150, 1), 4.0)], axis=1)
+    one, two = fit_path(torch.from_numpy(x), y), fit_path(torch.from_numpy(x), 1000 * y - 5)
+    assert (one.alphas == two.alphas).all() and torch.isfinite(one.weights).all()
+    np.testing.assert_allclose(1000 * one.predict(torch.from_numpy(x)) - 5, two.predict(torch.from_numpy(x)), rtol=1e-8)
+
+
+def test_grid():
+    assert len(ALPHAS) == 45 and ALPHAS[0] == pytest.approx(1e-6) and ALPHAS[-1] == pytest.approx(1e5)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "says"),
+    [
+        (torch.randn(20, 3), np.ones((20, 1)), r"targets \[0\] are constant"),
+        (torch.randn(6, 3), np.random.randn(6, 1), "cannot make 5 folds of 6 samples"),
+        (torch.full((20, 3), torch.inf), np.random.randn(20, 1), "not finite"),
+        (torch.randn(20, 3), np.random.randn(20), r"targets \(N, T\)"),
+    ],
+)
+def test_bad_input_says_what_was_found(x: torch.Tensor, y: np.ndarray, says: str):
+    with pytest.raises(InputError, match=says):
+        fit_path(x, y)

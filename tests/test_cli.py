@@ -1,0 +1,117 @@
+"""The command line: help that teaches, JSON and nothing else on standard output, errors with near names and exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from whytransfer import cli
+
+QUICK = ["--size=24", "--epochs=1", "--batch=16", "--queue=32", "--splits=2", "--accelerator=cpu"]
+
+
+def call(*arguments: str) -> int:
+    """Exit code of a command run in this process."""
+    try:
+        cli.main([str(a) for a in arguments])
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def refused(capsys, *arguments: str) -> str:
+    """The message of a request that must end with exit code 2 and print nothing on standard output."""
+    assert call(*arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.startswith("whytransfer: ") and "Traceback" not in captured.err
+    return captured.err
+
+
+@pytest.mark.parametrize("command", ["demo", "pretrain", "transfer", "doctor", "show views"])
+def test_every_help_teaches_with_examples(capsys, command):
+    assert call(*command.split(), "--help") == 0
+    text = capsys.readouterr().out
+    assert "Examples:" in text and f"whytransfer {command}" in text and "--json" in text
+
+
+def test_help_does_not_wait_for_pytorch():
+    code = "import sys, whytransfer.cli\ntry: whytransfer.cli.main(['--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_the_top_level_lists_every_command(capsys):
+    assert call("--help") == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in ("demo", "pretrain", "transfer", "doctor", "show views"))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["pretrian"], "unknown command 'pretrian'. Did you mean 'pretrain'?"),
+        (["show", "view"], "Did you mean 'show views'?"),
+        (["pretrain", "--images=scenes:64", "--out=OUT", "--method=moco-v3"], "unknown method 'moco-v3'. Did you mean 'moco-v2'"),
+        (["pretrain", "--images=scenes:64", "--out=OUT", "--recipe=apearance"], "Did you mean 'appearance'"),
+        (["pretrain", "--images=scenes:64", "--out=OUT", "--backbone=resnet19"], "Did you mean 'resnet1"),
+        (["pretrain", "--images=scenes:64", "--out=OUT", "--batch=128"], "--batch 128 is larger than the data: 64 images"),
+        (["pretrain", "--images=scenes:64", "--out=OUT", "--batch=24", "--queue=64", "--splits=2"], "queue"),
+        (["pretrain", "--images=scenes:64", "--out=OUT", "--method=supervised", "--queue=64"], "supervised has no such setting"),
+        (["pretrain", "--images=nowhere", "--out=OUT"], "nowhere"),
+        (["transfer", "--backbone=random:resnet18", "--train=scenes:64", "--test=scenes:64", "--out=OUT", "--task=readot"], "Did you mean 'readout'"),
+        (["transfer", "--backbone=rundom:resnet18", "--train=scenes:64", "--test=scenes:64", "--out=OUT"], "Did you mean 'random'"),
+        (["show", "views", "--images=scenes:8", "--recipe=defalt", "--out=OUT"], "Did you mean 'default'"),
+        (["pretrain", "--config=OUT"], "--config"),
+    ],
+)  # fmt: skip
+def test_bad_requests_name_what_is_near_and_write_nothing(capsys, tmp_path, arguments, message):
+    out = tmp_path / "out"
+    assert message in refused(capsys, *(a.replace("OUT", str(out)) for a in arguments))
+    assert not out.exists()
+
+
+def test_empty_folder_one_class_and_damaged_pictures(capsys, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "empty" in refused(capsys, "pretrain", f"--images={tmp_path / 'empty'}", f"--out={tmp_path / 'out'}")
+    (tmp_path / "one" / "cat").mkdir(parents=True)
+    for i in range(16):
+        Image.fromarray(np.full((30, 30, 3), i * 9, np.uint8)).save(tmp_path / "one" / "cat" / f"{i}.png")
+    one = f"--images={tmp_path / 'one'}"
+    assert "class" in refused(capsys, "pretrain", one, f"--out={tmp_path / 'out'}", "--method=supervised")
+    (tmp_path / "one" / "cat" / "3.png").write_bytes(b"\x89PNG\r\n\x1a\n half a picture")
+    message = refused(capsys, "pretrain", one, f"--out={tmp_path / 'out'}", *QUICK)
+    assert "3.png" in message and "--skip-unreadable" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_json_is_alone_on_standard_output(tmp_path):
+    environment = {**os.environ, "WHYTRANSFER_CACHE": str(tmp_path / "cache")}
+    run = [sys.executable, "-m", "whytransfer.cli"]
+    pretrain = [*run, "pretrain", "--images=scenes:64:0:24", f"--out={tmp_path / 'run'}", "--json", *QUICK]
+    done = subprocess.run(pretrain, capture_output=True, text=True, env=environment, check=True)
+    answer = json.loads(done.stdout)
+    assert {"run", "images_per_second", "seconds", "loss", "knn"} <= answer.keys()
+    assert "epoch 1/1" in done.stderr
+    transfer = [
+        *run, "transfer", f"--backbone={tmp_path / 'run'}", "--task=knn", "--train=scenes:200:1:24",
+        "--test=scenes:100:2:24", f"--out={tmp_path / 'results'}", "--json",
+    ]  # fmt: skip
+    done = subprocess.run(transfer, capture_output=True, text=True, env=environment, check=True)
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {r["metric"] for r in results} == {"top1", "mean_per_class"}
+    assert all(r["low"] <= r["value"] <= r["high"] and r["provenance"]["frozen"] for r in results)
+    kept = (tmp_path / "results" / "results.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in kept] == results
+
+
+def test_a_run_can_be_repeated_from_its_config_file(tmp_path, capsys):
+    first = ["pretrain", "--images=scenes:48:0:24", f"--out={tmp_path / 'a'}", *QUICK]
+    assert call(*first) == 0
+    config = f"--config={tmp_path / 'a' / 'config.yaml'}".split("=")
+    assert call("pretrain", *config, f"--out={tmp_path / 'b'}") == 0
+    a, b = ((tmp_path / n / "backbone.safetensors").read_bytes() for n in "ab")
+    assert a == b
+    assert "differing keys" in refused(capsys, "pretrain", *config, f"--out={tmp_path / 'a'}", "--seed=1").lower()
