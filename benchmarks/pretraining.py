@@ -5,14 +5,15 @@ Command    uv run --extra bench python benchmarks/pretraining.py --images FOLDER
 Minutes    about 2 per round
 Expect     ours at least 2.2 x lightly, and at least 85 % of our own step on ready tensors (two cores, bf16)
 
-Both train ResNet-18 at 64 px, batch 128, queue 4096, two MoCo v2 views, in turns A B A B on the same files, each turn in a
-process of its own. lightly runs as its documentation shows: PIL transforms in two loader workers, fp32.
+Both train ResNet-18 at 64 px, batch 128, queue 4096, two MoCo v2 views, in turns A B A B on the same files, each turn
+in a process of its own. lightly runs as its documentation shows: PIL transforms in two loader workers, fp32.
 Ours runs as the command line does: decoded cache (built before the clock starts, seconds printed), fused views, bf16.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import statistics
 import subprocess
@@ -48,11 +49,8 @@ def ours(images: str, seconds: float) -> dict[str, float]:
         return original(self, *arguments)
 
     original, Pretraining._step = Pretraining._step, step_until
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            p.pretrain(**settings, epochs=1000, out=Path(folder) / "run", save_minutes=1000)
-        except KeyboardInterrupt:
-            pass
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KeyboardInterrupt):
+        p.pretrain(**settings, epochs=1000, out=Path(folder) / "run", save_minutes=1000)
     method = p.build_method(plan, pixels, methods.options_of("moco-v2") | {"queue": QUEUE})
     from whytransfer.views.engine import Viewer
     from whytransfer.views.recipes import recipe
@@ -65,7 +63,7 @@ def ours(images: str, seconds: float) -> dict[str, float]:
 
 
 def lightly(images: str, seconds: float) -> dict[str, float]:
-    """images/s of lightly's MoCo v2 example (documentation, "MoCo"): its blocks, its loop, its defaults but for the sizes."""
+    """images/s of lightly's MoCo v2 example (documentation, "MoCo"): its blocks, loop and defaults, our sizes."""
     import copy
 
     import torch
@@ -126,8 +124,8 @@ def main() -> None:
             print(side, {k: round(v, 3) for k, v in rows[-1].items()}, flush=True)
     ratios = [o["end_to_end"] / b["end_to_end"] for o, b in zip(found["ours"], found["lightly"], strict=True)]
     shares = [o["share_of_ready"] for o in found["ours"]]
-    print(f"end to end, ours / lightly: median {statistics.median(ratios):.2f} of {[round(r, 2) for r in ratios]} (asked: 2.2)")
-    print(f"share of the ready-tensor step: median {statistics.median(shares):.2f} of {[round(s, 2) for s in shares]} (asked: 0.85)")
+    for what, values, asked in (("end to end, ours / lightly", ratios, 2.2), ("share of the ready step", shares, 0.85)):
+        print(f"{what}: median {statistics.median(values):.2f} of {[round(v, 2) for v in values]} (asked: {asked})")
 
 
 if __name__ == "__main__":

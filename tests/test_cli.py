@@ -1,7 +1,6 @@
-"""The command line: help that teaches, JSON and nothing else on standard output, errors with near names and exit codes."""
+"""The command line: help that teaches, JSON alone on standard output, errors with near names and exit codes."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -12,6 +11,8 @@ from PIL import Image
 from whytransfer import cli
 
 QUICK = ["--size=24", "--epochs=1", "--batch=16", "--queue=32", "--splits=2", "--accelerator=cpu"]
+PRETRAIN = ["pretrain", "--images=scenes:64", "--out=OUT"]
+TRANSFER = ["transfer", "--train=scenes:64", "--test=scenes:64", "--out=OUT"]
 
 
 def call(*arguments: str) -> int:
@@ -39,7 +40,10 @@ def test_every_help_teaches_with_examples(capsys, command):
 
 
 def test_help_does_not_wait_for_pytorch():
-    code = "import sys, whytransfer.cli\ntry: whytransfer.cli.main(['--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    code = (
+        "import sys, whytransfer.cli\ntry: whytransfer.cli.main(['--help'])\nexcept SystemExit: pass\n"
+        "assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
@@ -52,17 +56,17 @@ def test_the_top_level_lists_every_command(capsys):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["pretrian"], "unknown command 'pretrian'. Did you mean 'pretrain'?"),
+        (["pretrian"], "unknown command 'pretrian'. Did you mean 'pretrain'"),
         (["show", "view"], "Did you mean 'show views'?"),
-        (["pretrain", "--images=scenes:64", "--out=OUT", "--method=moco-v3"], "unknown method 'moco-v3'. Did you mean 'moco-v2'"),
-        (["pretrain", "--images=scenes:64", "--out=OUT", "--recipe=apearance"], "Did you mean 'appearance'"),
-        (["pretrain", "--images=scenes:64", "--out=OUT", "--backbone=resnet19"], "Did you mean 'resnet1"),
-        (["pretrain", "--images=scenes:64", "--out=OUT", "--batch=128"], "--batch 128 is larger than the data: 64 images"),
-        (["pretrain", "--images=scenes:64", "--out=OUT", "--batch=24", "--queue=64", "--splits=2"], "queue"),
-        (["pretrain", "--images=scenes:64", "--out=OUT", "--method=supervised", "--queue=64"], "supervised has no such setting"),
+        ([*PRETRAIN, "--method=moco-v3"], "unknown method 'moco-v3'. Did you mean 'moco-v2'"),
+        ([*PRETRAIN, "--recipe=apearance"], "Did you mean 'appearance'"),
+        ([*PRETRAIN, "--backbone=resnet19"], "Did you mean 'resnet1"),
+        ([*PRETRAIN, "--batch=128"], "--batch 128 is larger than the data: 64 images"),
+        ([*PRETRAIN, "--batch=24", "--queue=64", "--splits=2"], "queue"),
+        ([*PRETRAIN, "--method=supervised", "--queue=64"], "supervised has no such setting"),
         (["pretrain", "--images=nowhere", "--out=OUT"], "nowhere"),
-        (["transfer", "--backbone=random:resnet18", "--train=scenes:64", "--test=scenes:64", "--out=OUT", "--task=readot"], "Did you mean 'readout'"),
-        (["transfer", "--backbone=rundom:resnet18", "--train=scenes:64", "--test=scenes:64", "--out=OUT"], "Did you mean 'random'"),
+        ([*TRANSFER, "--backbone=random:resnet18", "--task=readot"], "Did you mean 'readout'"),
+        ([*TRANSFER, "--backbone=rundom:resnet18"], "Did you mean 'random'"),
         (["show", "views", "--images=scenes:8", "--recipe=defalt", "--out=OUT"], "Did you mean 'default'"),
         (["pretrain", "--config=OUT"], "--config"),
     ],
@@ -87,20 +91,16 @@ def test_empty_folder_one_class_and_damaged_pictures(capsys, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_json_is_alone_on_standard_output(tmp_path):
-    environment = {**os.environ, "WHYTRANSFER_CACHE": str(tmp_path / "cache")}
-    run = [sys.executable, "-m", "whytransfer.cli"]
-    pretrain = [*run, "pretrain", "--images=scenes:64:0:24", f"--out={tmp_path / 'run'}", "--json", *QUICK]
-    done = subprocess.run(pretrain, capture_output=True, text=True, env=environment, check=True)
-    answer = json.loads(done.stdout)
+def test_json_is_alone_on_standard_output(tmp_path, capfd):
+    assert call("pretrain", "--images=scenes:64:0:24", f"--out={tmp_path / 'run'}", "--json", *QUICK) == 0
+    printed = capfd.readouterr()
+    answer = json.loads(printed.out)
     assert {"run", "images_per_second", "seconds", "loss", "knn"} <= answer.keys()
-    assert "epoch 1/1" in done.stderr
-    transfer = [
-        *run, "transfer", f"--backbone={tmp_path / 'run'}", "--task=knn", "--train=scenes:200:1:24",
-        "--test=scenes:100:2:24", f"--out={tmp_path / 'results'}", "--json",
-    ]  # fmt: skip
-    done = subprocess.run(transfer, capture_output=True, text=True, env=environment, check=True)
-    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert "epoch 1/1" in printed.err
+    data = ["--train=scenes:200:1:24", "--test=scenes:100:2:24"]
+    where = [f"--backbone={tmp_path / 'run'}", f"--out={tmp_path / 'results'}"]
+    assert call("transfer", *where, *data, "--task=knn", "--json") == 0
+    results = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert {r["metric"] for r in results} == {"top1", "mean_per_class"}
     assert all(r["low"] <= r["value"] <= r["high"] and r["provenance"]["frozen"] for r in results)
     kept = (tmp_path / "results" / "results.jsonl").read_text().splitlines()
@@ -114,4 +114,5 @@ def test_a_run_can_be_repeated_from_its_config_file(tmp_path, capsys):
     assert call("pretrain", *config, f"--out={tmp_path / 'b'}") == 0
     a, b = ((tmp_path / n / "backbone.safetensors").read_bytes() for n in "ab")
     assert a == b
+    capsys.readouterr()
     assert "differing keys" in refused(capsys, "pretrain", *config, f"--out={tmp_path / 'a'}", "--seed=1").lower()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +23,17 @@ from whytransfer.errors import InputError, RunError, unknown_name
 
 DESCRIPTION = """Which pretraining will transfer to my task, and why?
 
-  whytransfer demo                                          the whole way on generated scenes, a few minutes, no download
+  whytransfer demo                              the whole way on generated scenes, a few minutes, no download
   whytransfer show views --images photos/ --recipe default --out views.png
   whytransfer pretrain --images photos/ --out runs/mine
   whytransfer transfer --backbone runs/mine random:resnet18 --task readout --train train/ --test val/ --out results/
-  whytransfer doctor --images photos/                       how fast will it be, and what is in the way?
+  whytransfer doctor --images photos/           how fast will it be, and what is in the way?
 
 Every command explains itself: whytransfer COMMAND --help. Settings can come from a file: --config FILE.yaml
 (what is typed behind it wins). --json prints one object per result on standard output.
 """
 
-COMMANDS = {
+COMMANDS: dict[str, type | dict[str, type]] = {
     "demo": DemoSettings,
     "pretrain": PretrainSettings,
     "transfer": TransferSettings,
@@ -90,12 +90,18 @@ def _top_level(name: str) -> None:
 
         sys.stdout.write(f"whytransfer {version('whytransfer')}\n")
     else:
-        lines = [
-            f"  {c:10}{(s if isinstance(s, type) else next(iter(s.values()))).__doc__.splitlines()[0]}"
-            for c, s in COMMANDS.items()
-        ]
-        sys.stdout.write(DESCRIPTION + "\nCommands:\n" + "\n".join(lines) + "\n")
+        lines = (f"  {command:12}{(s.__doc__ or '').splitlines()[0]}\n" for command, s in _settings_by_command())
+        sys.stdout.write(f"{DESCRIPTION}\nCommands:\n{''.join(lines)}")
     sys.exit(0)
+
+
+def _settings_by_command() -> Iterator[tuple[str, type]]:
+    """("show views", ShowViewsSettings) and so on, as typed."""
+    for name, command in COMMANDS.items():
+        if isinstance(command, type):
+            yield name, command
+        else:
+            yield from ((f"{name} {part}", settings) for part, settings in command.items())
 
 
 def _with_config_file(arguments: list[str]) -> list[str]:
@@ -118,7 +124,7 @@ def _yaml_arguments(path: Path) -> list[str]:
         raise InputError(f"--config {path}: {error}") from None
     if not isinstance(content, dict):
         raise InputError(
-            f"--config {path}: expected a mapping of settings (such as `method: moco-v2`), got {type(content).__name__}."
+            f"--config {path}: expected settings by name (such as `method: moco-v2`), got {type(content).__name__}."
         )
     arguments: list[str] = []
     for key, value in content.items():

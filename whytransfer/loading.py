@@ -1,6 +1,7 @@
 """Which images make which batch, and having their views ready in time.
 
-The order is a function of (seed, epoch); a rank takes its slice of every global batch, so any world size sees the same data.
+The order is a function of (seed, epoch); a rank takes its slice of every global batch, so every world size sees the
+same data.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What is watched while a backbone trains: is it better than random features, is it collapsing?
 
 kNN accuracy needs labels; pair matching does not: of two views of each image, is the other view the nearest?
-Both are measured on the untrained backbone first, because a run can end below random features while its loss looks alive.
+Both are measured on the untrained backbone first: a run can end below random features while its loss looks alive.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from whytransfer.images import match_classes
 from whytransfer.nn.collapse import effective_rank, spread
 from whytransfer.nn.knn import knn_predict
 from whytransfer.views.engine import Viewer, eval_views
@@ -38,13 +39,12 @@ class Standing:
 class Monitor:
     """Measures a backbone on a fixed bank and fixed queries, the same ones every epoch and in every run of a seed.
 
-    `images` is what is trained on; `val` gives the queries where it is there (val_labels: in the classes of `images`),
-    else they are training images outside the bank, which flatters a supervised run: `queries_from` says which.
+    `images` is what is trained on; `val` gives the queries where it is there (its classes are matched by name), else
+    they are training images outside the bank, which flatters a supervised run: `queries_from` says which.
+    Raises InputError when `val` has a class that `images` lacks.
     """
 
-    def __init__(
-        self, images: Any, val: Any | None, val_labels: Any | None, size_px: int, seed: int, amp: bool
-    ) -> None:
+    def __init__(self, images: Any, val: Any | None, size_px: int, seed: int, amp: bool) -> None:
         self.images, self.size_px, self.amp = images, size_px, amp
         order = np.random.Generator(np.random.Philox(key=[seed, 2**31])).permutation(len(images))
         self.queries_from = "training images" if val is None else "val images"
@@ -55,7 +55,7 @@ class Monitor:
         else:
             self._query_set, self._bank = val, order[:BANK]
             self._queries = np.random.Generator(np.random.Philox(key=[seed, 2**31])).permutation(len(val))[:QUERIES]
-        query_labels = images.labels if val is None else val_labels
+        query_labels = images.labels if val is None else match_classes(val, images.classes)
         self._bank_labels, self._query_labels = images.labels[self._bank], query_labels[self._queries]
         self._pairs = order[:PAIRS]
         self._viewer = Viewer(recipe("moco-v2"), size_px, seed=2**31 - 1)

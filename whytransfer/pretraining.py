@@ -1,4 +1,4 @@
-"""The pretraining loop: views, step, after_step, log, save, resume. Everything it draws is a function of (seed, step)."""
+"""The pretraining loop: views, step, after_step, log, save, resume. All it draws is a function of (seed, step)."""
 
 from __future__ import annotations
 
@@ -51,9 +51,11 @@ class State:
 
 
 class _Step(nn.Module):
-    """The method's loss as a forward over plain tensors, which is what Fabric's precision and DDP wrappers understand."""
+    """The method's loss as a forward over plain tensors: what Fabric's precision and DDP wrappers understand."""
 
-    def __init__(self, method: nn.Module) -> None:
+    method: Any
+
+    def __init__(self, method: Any) -> None:
         super().__init__()
         self.method = method
 
@@ -86,9 +88,13 @@ class Pretraining:
         """Train to the end of the plan, from the last checkpoint if there is one; return what `--json` prints."""
         method = self.method.to(self.fabric.device, memory_format=torch.channels_last)
         optimizer = build_optimizer(self.plan.training, method)
-        self._restore(optimizer)
-        if not self.state.random and self.monitor and self.fabric.is_global_zero:
-            self.state.random = self.monitor.look(method.backbone).as_dict()
+        saved = self.run.load()
+        random = saved["random"] if saved else {}
+        if self.monitor and self.fabric.is_global_zero and not random:
+            random = self.monitor.look(method.backbone).as_dict()  # untrained, so before a checkpoint changes it
+        if saved:
+            self._restore(saved, optimizer)
+        self.state.random = random
         step_module, fabric_optimizer = self.fabric.setup(_Step(method), optimizer)
         method.train()
         total = self.plan.epochs * self.per_epoch
@@ -156,10 +162,11 @@ class Pretraining:
         recent = torch.stack(losses if always else losses[-20:])
         if bool(torch.isfinite(recent).all()):
             return
-        step = self.state.step - len(recent) + int((~torch.isfinite(recent)).nonzero()[0])
+        first = int((~torch.isfinite(recent)).nonzero()[0])
+        step = self.state.step - len(recent) + first
         kept = f"step {self.run.last_saved}" if self.run.last_saved is not None else "none yet"
         raise RunError(
-            f"the loss became {float(recent[~torch.isfinite(recent)][0])} at step {step} (epoch {step // self.per_epoch}). "
+            f"the loss became {float(recent[first])} at step {step} (epoch {step // self.per_epoch}). "
             f"Last good checkpoint: {kept}, in {self.run.path}. Try a lower --lr, a longer --warmup-epochs, a larger "
             "--batch, or --precision 32; then start in a new --out."
         )
@@ -182,15 +189,15 @@ class Pretraining:
     def _end_epoch(self, epoch: int, optimizer: Any) -> None:
         if self.fabric.is_global_zero:
             losses, self.state.epoch_losses = self.state.epoch_losses, []
-            row = {"epoch": epoch + 1, "loss": statistics.fmean(losses), **self._speed(), "seconds": self.state.seconds}
+            row: dict[str, Any] = {"epoch": epoch + 1, "loss": statistics.fmean(losses), **self._speed()}
+            row["seconds"] = self.state.seconds
             if self.monitor:
                 row |= self.monitor.look(self.method.backbone).as_dict()
             self.state.metrics.append(row)
             self.fabric.log_dict({k: v for k, v in row.items() if isinstance(v, float)}, step=self.state.step)
             left = (self.plan.epochs - epoch - 1) * self.state.seconds / (epoch + 1)
-            progress.say(
-                f"epoch {epoch + 1}/{self.plan.epochs}  {describe(row, self.state.random)}  ETA {progress.duration(left)}"
-            )
+            words = describe(row, self.state.random)
+            progress.say(f"epoch {epoch + 1}/{self.plan.epochs}  {words}  ETA {progress.duration(left)}")
         self._save(optimizer)
 
     def _speed(self) -> dict[str, float]:
@@ -212,10 +219,7 @@ class Pretraining:
             )
         self.fabric.barrier()
 
-    def _restore(self, optimizer: Any) -> None:
-        saved = self.run.load()
-        if saved is None:
-            return
+    def _restore(self, saved: dict[str, Any], optimizer: Any) -> None:
         self.method.load_state_dict(saved["method"])
         optimizer.load_state_dict(saved["optimizer"])
         self.state = State(**{k: saved[k] for k in vars(self.state)})
@@ -240,9 +244,8 @@ def describe(row: dict[str, Any], random: dict[str, Any]) -> str:
     if row.get("knn") is not None:
         words.append(f"kNN {row['knn']:.1f} % (random features {random['knn']:.1f} %)")
     if "pairs" in row:
-        words.append(
-            f"pairs {row['pairs']:.0f} % (random {random['pairs']:.0f} %)  spread {row['spread']:.2f}  rank {row['rank']:.0f}"
-        )
+        words.append(f"pairs {row['pairs']:.0f} % (random {random['pairs']:.0f} %)")
+        words.append(f"spread {row['spread']:.2f}  rank {row['rank']:.0f}")
     if "images_per_second" in row:
         words.append(f"{row['images_per_second']:.0f} images/s")
     return "  ".join(words)

@@ -21,7 +21,7 @@ from torch import Tensor
 class Sample:
     """One image and what is known of it; images are (3, H, W) uint8 RGB, whatever the file was.
 
-    Annotations are torchvision tv_tensors (Mask, BoundingBoxes, KeyPoints), so torchvision transforms apply as they are.
+    Annotations are torchvision tv_tensors (Mask, BoundingBoxes, KeyPoints): torchvision transforms apply as they are.
     """
 
     image: Tensor
@@ -70,13 +70,17 @@ class Views:
 
     def to(self, device: torch.device | str) -> Views:
         """The same views on another device."""
-        move = lambda tensors: tuple(t.to(device, non_blocking=True) for t in tensors)  # noqa: E731
-        return Views(move(self.images), *move((self.index, self.labels)), move(self.regions))
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
+        images, regions = tuple(map(move, self.images)), tuple(map(move, self.regions))
+        return Views(images, move(self.index), move(self.labels), regions)
 
 
 @dataclass(frozen=True)
 class Features:
-    """What a backbone sees: the pooled vector, the last map, and every stage by name ("stem", "layer1" ... "layer4")."""
+    """What a backbone sees: the pooled vector, the last map, every stage by name ("stem", "layer1" ... "layer4")."""
 
     vector: Tensor  # (B, D)
     map: Tensor  # (B, D, h, w)

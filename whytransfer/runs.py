@@ -27,7 +27,7 @@ from safetensors.torch import save as safetensors_bytes
 from whytransfer.errors import InputError, RunError
 
 
-def atomic_write(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write aside, flush, rename: `path` holds the old content or the new one, never half of it.
 
     Raises RunError when the disk is full; the old file stays and the partial one is removed.
@@ -45,8 +45,9 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], None]) -> None:
         if _is_disk_full(error):
             free = shutil.disk_usage(path.parent).free
             raise RunError(
-                f"the disk is full: {path} could not be written ({free / 2**20:.0f} MiB free now). What was saved before is "
-                "intact. Free some space and run the same command again: the run goes on from its last checkpoint."
+                f"the disk is full: {path} could not be written ({free / 2**20:.0f} MiB free now). What was saved "
+                "before is intact. Free some space and run the same command again: the run goes on from its last "
+                "checkpoint."
             ) from None
         raise
 
@@ -62,7 +63,7 @@ def _is_disk_full(error: BaseException | None) -> bool:
 
 def write_json(path: Path, content: Any) -> None:
     """Indented JSON, atomically."""
-    atomic_write(path, lambda file: file.write(json.dumps(content, indent=1, sort_keys=True).encode() + b"\n") and None)
+    atomic_write(path, lambda file: file.write(json.dumps(content, indent=1, sort_keys=True).encode() + b"\n"))
 
 
 class RunFolder:
@@ -138,7 +139,7 @@ class RunFolder:
         """Replace the checkpoint and the metrics file."""
         atomic_write(self._checkpoint_path, lambda file: torch.save(dict(state), file))
         lines = "".join(json.dumps(row) + "\n" for row in state["metrics"]).encode()
-        atomic_write(self.path / "metrics.jsonl", lambda file: file.write(lines) and None)
+        atomic_write(self.path / "metrics.jsonl", lambda file: file.write(lines))
         self.last_saved = state["step"]
 
     def load(self) -> dict[str, Any] | None:
@@ -152,7 +153,7 @@ class RunFolder:
     def finish(self, backbone: Mapping[str, torch.Tensor], result: Mapping[str, Any]) -> None:
         """Write the backbone's weights, then mark the card as finished."""
         content = safetensors_bytes({k: v.detach().cpu().contiguous() for k, v in backbone.items()})
-        atomic_write(self.path / "backbone.safetensors", lambda file: file.write(content) and None)
+        atomic_write(self.path / "backbone.safetensors", lambda file: file.write(content))
         self.card = {**self.card, "finished": True, "result": dict(result)}
         write_json(self._card_path, self.card)
 
@@ -163,12 +164,13 @@ def versions() -> dict[str, str]:
 
     from PIL import features
 
+    turbo = features.version_feature("libjpeg_turbo") or "no"
     names = ("torch", "torchvision", "numpy", "numba", "pillow", "lightning-fabric", "scikit-learn")
     return {
         "whytransfer": version("whytransfer"),
         "python": platform.python_version(),
         **{name: version(name) for name in names},
-        "jpeg decoder": f"libjpeg-turbo {features.version_feature('libjpeg_turbo') or 'no'} / jpeg {features.version_codec('jpg')}",
+        "jpeg decoder": f"libjpeg-turbo {turbo} / jpeg {features.version_codec('jpg')}",
         "processor": _processor(),
         "threads": str(torch.get_num_threads()),
         "platform": platform.platform(),

@@ -15,7 +15,7 @@ from whytransfer.records import Views
 
 
 def rate(work: Callable[[], object], images: int, seconds: float = 3.0, warmup: int = 2) -> float:
-    """Images per second of `work`, which handles `images` of them: the median of as many calls as fit, at least three."""
+    """Images per second of `work`, which handles `images` of them: the median of all calls that fit, at least three."""
     for _ in range(warmup):
         work()
     times: list[float] = []

@@ -11,7 +11,7 @@ from whytransfer.commands.common import Settings, print_json, print_table
 
 
 class DoctorSettings(Settings):
-    """Measure this machine before training on it: processor, GPU, reading, views, step; then ETA and memory of a planned run.
+    """Measure this machine before training: processor, GPU, reading, views, step; ETA and memory of a planned run.
 
     Takes about half a minute. The slowest of the three ceilings is what a run is bound by.
 
@@ -49,42 +49,23 @@ def doctor(**settings: Any) -> dict[str, Any]:
 
 def run(s: DoctorSettings) -> dict[str, Any]:
     """The machine, the ceilings, and the plan."""
-    from whytransfer import methods, progress, speed
+    from whytransfer import methods
     from whytransfer.commands import pretrain as p
     from whytransfer.loading import steps_per_epoch
-    from whytransfer.views.engine import Viewer
-    from whytransfer.views.recipes import recipe
 
-    plan = p.PretrainSettings.made_from(
-        {
-            k: getattr(s, k)
-            for k in ("images", "method", "recipe", "backbone", "size", "batch", "epochs", "threads", "cache_gb")
-        }
-        | {"out": Path("unused")}
-    )
-    method_class = p.known_method(s.method)
-    training = p.training_of(plan, method_class.defaults)
+    shared = {k: v for k, v in dict(s).items() if k in p.PretrainSettings.model_fields}
+    plan = p.PretrainSettings.made_from(shared | {"out": Path("unused")})
+    training = p.training_of(plan, p.known_method(s.method).defaults)
     pixels = p.open_pixels(plan, s.images)
     steps = steps_per_epoch(len(pixels), training.batch)
     method = p.build_method(plan, pixels, methods.options_of(s.method))
-    device, amp = p.device_of("auto"), p.has_bf16()
-    viewer = Viewer(
-        p.views_for(recipe(s.recipe or method.recipe), method.views), s.size, 0, threads=s.threads, device=device
-    )
-    progress.say("measuring reading, views, step ...")
-    import numpy as np
-
-    views = speed.make_views(pixels, viewer, np.arange(training.batch) % len(pixels))
-    rates = {
-        "reading": speed.reading_rate(pixels, training.batch, s.seconds / 2),
-        "views": speed.view_rate(pixels, viewer, training.batch, s.seconds),
-        "step": speed.step_rate(method, views, training, device, amp, s.seconds),
-    }
+    device = p.device_of("auto")
+    rates = _ceilings(s, pixels, method, training, device)
     parameters = sum(x.numel() for x in method.parameters())
     return {
         **machine(),
         **{f"{k}_images_per_second": v for k, v in rates.items()},
-        **forecast(rates, device.type, steps * training.batch * training.epochs, training.epochs),
+        **forecast(rates, device.type, steps * training.batch * training.epochs),
         "images": len(pixels),
         "epochs": training.epochs,
         "batch": training.batch,
@@ -95,8 +76,28 @@ def run(s: DoctorSettings) -> dict[str, Any]:
     }
 
 
-def forecast(rates: dict[str, float], device: str, images: int, epochs: int) -> dict[str, Any]:
-    """Speed, share of waiting for data and duration of a run. On a CPU the parts take turns; beside a GPU they overlap."""
+def _ceilings(s: DoctorSettings, pixels: Any, method: Any, training: Any, device: Any) -> dict[str, float]:
+    """Images per second of reading, of making views, of the step."""
+    import numpy as np
+
+    from whytransfer import progress, speed
+    from whytransfer.commands import pretrain as p
+    from whytransfer.views.engine import Viewer
+    from whytransfer.views.recipes import recipe
+
+    seen = p.views_for(recipe(s.recipe or method.recipe), method.views)
+    viewer = Viewer(seen, s.size, 0, threads=s.threads, device=device)
+    progress.say("measuring reading, views, step ...")
+    views = speed.make_views(pixels, viewer, np.arange(training.batch) % len(pixels))
+    return {
+        "reading": speed.reading_rate(pixels, training.batch, s.seconds / 2),
+        "views": speed.view_rate(pixels, viewer, training.batch, s.seconds),
+        "step": speed.step_rate(method, views, training, device, p.in_bf16("auto", s.size), s.seconds),
+    }
+
+
+def forecast(rates: dict[str, float], device: str, images: int) -> dict[str, Any]:
+    """Speed, share of waiting for data, duration of a run. On a CPU the parts take turns; beside a GPU they overlap."""
     data_s = 1 / rates["reading"] + 1 / rates["views"]  # seconds per image
     step_s = 1 / rates["step"]
     together_s = data_s + step_s if device == "cpu" else max(data_s, step_s)

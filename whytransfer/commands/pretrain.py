@@ -1,4 +1,4 @@
-"""`whytransfer pretrain`: from a folder of images to a pretrained backbone, and how it stands against random features."""
+"""`whytransfer pretrain`: from a folder of images to a pretrained backbone that knows where random features stand."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from whytransfer.errors import InputError
 
 
 class PretrainSettings(Settings):
-    """Pretrain a backbone on images: class folders, a flat folder, a zip, or generated scenes. No labels needed but for supervised.
+    """Pretrain a backbone on images: class folders, a flat folder, a zip, or generated scenes.
 
+    Labels are needed for --method supervised only.
     The same command continues an unfinished run: killed at any step, it ends in the same weights. Every epoch prints
     how the backbone stands against random features, which is the first thing to know about a small run.
 
@@ -27,7 +28,7 @@ class PretrainSettings(Settings):
 
     # what changes the result
     images: str
-    """Folder, zip (FILE.zip or FILE.zip/sub/folder), scenes:COUNT[:SEED[:SIZE]], cifar10:ROOT, stl10:ROOT, hf:PATH, ..."""
+    """Folder, zip (FILE.zip or FILE.zip/sub/folder), scenes:COUNT[:SEED[:SIZE]], cifar10:ROOT, hf:PATH, ..."""
     out: Path
     """Run folder to create, or to continue."""
     method: str = "moco-v2-small"
@@ -35,7 +36,7 @@ class PretrainSettings(Settings):
     recipe: str | None = None
     """Views: default, spatial, appearance, moco-v1, simclr, ladder-1 ...; the method's own when not given."""
     backbone: str = "resnet18"
-    """resnet18 ... resnet200; resnet50x2 is twice as wide in every channel; resnet18-small has the stem for images under 100 px."""
+    """resnet18 ... resnet200; resnet50x2: twice as wide throughout; resnet18-small: stem for images under 100 px."""
     size: Annotated[int, Field(ge=8, le=2048)] = 64
     """Side of the square views in pixels."""
     epochs: Annotated[int, Field(ge=1)] | None = None
@@ -67,7 +68,7 @@ class PretrainSettings(Settings):
     precision: Literal["auto", "bf16", "32"] = "auto"
     """auto: bfloat16 arithmetic where the processor has it."""
     cache_px: Annotated[int, Field(ge=0)] | None = None
-    """Shorter side of the cached pictures (larger ones are shrunk once); 2 x size when not given, 0 keeps all pixels."""
+    """Shorter side of the cached pictures (larger are shrunk once); 2 x size when not given, 0 keeps all pixels."""
     skip_unreadable: bool = False
     """Leave unreadable images out (named and counted) instead of stopping."""
 
@@ -105,6 +106,7 @@ def pretrain(**settings: Any) -> dict[str, Any]:
 def run(s: PretrainSettings) -> dict[str, Any]:
     """Wire the settings to objects and train."""
     from whytransfer import methods, progress
+    from whytransfer.loading import steps_per_epoch
     from whytransfer.pretraining import Plan, Pretraining
     from whytransfer.runs import RunFolder
     from whytransfer.views.engine import Viewer
@@ -116,6 +118,7 @@ def run(s: PretrainSettings) -> dict[str, Any]:
     views = views_for(recipe(s.recipe or paper.recipe), paper.views)
     pixels, val = open_pixels(s, s.images), open_pixels(s, s.val) if s.val else None
     method = build_method(s, pixels, options)
+    steps_per_epoch(len(pixels), training.batch)  # refuses a batch that is larger than the data
     fabric = _fabric(s)
     method.check_batch(training.batch, s.accumulate * fabric.world_size)
     card = _card(s, views.name, training, options, pixels, method.backbone, fabric)
@@ -144,9 +147,8 @@ def show(s: PretrainSettings) -> None:
     ]
     print_table(f"pretrained {s.out}", ["", "value"], rows)
     print(summary["standing"])
-    print(
-        f"next: whytransfer transfer --backbone {s.out} random:{s.backbone} --task readout --train ... --test ... --out ..."
-    )
+    backbones = f"{s.out} random:{s.backbone}"
+    print(f"next: whytransfer transfer --backbone {backbones} --task readout --train ... --test ... --out ...")
 
 
 def known_method(name: str) -> Any:
@@ -226,17 +228,24 @@ def has_bf16() -> bool:
     return torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
+def in_bf16(precision: str, size_px: int) -> bool:
+    """Whether a run computes in bfloat16.
+
+    "auto" does where it can, but not under 17 px: the last stage then sees 1 x 1 maps, where oneDNN's bfloat16
+    gradients differ from run to run.
+    """
+    return precision == "bf16" or (precision == "auto" and has_bf16() and size_px > 16)
+
+
 def _fabric(s: PretrainSettings) -> Any:
     from lightning_fabric import Fabric
     from lightning_fabric.loggers import TensorBoardLogger
 
-    # Under 17 px the last stage sees 1 x 1 maps, where oneDNN's bfloat16 gradients differ from run to run.
-    bf16 = s.precision == "bf16" or (s.precision == "auto" and has_bf16() and s.size > 16)
     logger = TensorBoardLogger(root_dir=s.out / "tensorboard", name="", version="")
     fabric = Fabric(
         accelerator=device_of(s.accelerator).type,
         devices=s.devices,
-        precision="bf16-mixed" if bf16 else "32-true",
+        precision="bf16-mixed" if in_bf16(s.precision, s.size) else "32-true",
         loggers=logger,
     )
     fabric.launch()
@@ -255,7 +264,7 @@ def _card(
     """The run card. `config` is what decides the weights: only a run with an equal one may continue in the folder."""
     from whytransfer.runs import command_line, versions
 
-    plain = s.model_dump(mode="json", exclude=NOT_IN_CONFIG | set(OPTIONS))
+    plain = s.model_dump(mode="json", exclude={*NOT_IN_CONFIG, *OPTIONS})
     config = {
         **plain,
         **dataclasses.asdict(training),
@@ -297,7 +306,7 @@ def _write_config(s: PretrainSettings, folder: Any) -> None:
         for k in ("recipe", "epochs", "batch", "lr", "weight_decay", "schedule", "optimizer", "warmup_epochs")
     }
     text = yaml.safe_dump(resolved, sort_keys=True).encode()
-    atomic_write(folder.path / "config.yaml", lambda file: file.write(text) and None)
+    atomic_write(folder.path / "config.yaml", lambda file: file.write(text))
 
 
 def _say_what_is_unusual(s: PretrainSettings, options: dict[str, Any], pixels: Any) -> None:
@@ -305,22 +314,20 @@ def _say_what_is_unusual(s: PretrainSettings, options: dict[str, Any], pixels: A
 
     if options.get("queue") and options["queue"] > len(pixels):
         progress.say(
-            f"note: the queue ({options['queue']} keys) is larger than the data ({len(pixels)} images), so an image meets its "
-            "own older keys as negatives. moco-v2-small chooses a queue for small data."
+            f"note: the queue ({options['queue']} keys) is larger than the data ({len(pixels)} images), so an image "
+            "meets its own older keys as negatives. moco-v2-small chooses a queue for small data."
         )
     if s.method in ("moco-v1", "moco-v2") and len(pixels) < 100_000:
         progress.say(
-            f"note: {s.method}'s published settings assume a million images; with {len(pixels)} a run can end below random "
-            "features. moco-v2-small is the preset for small data."
+            f"note: {s.method}'s published settings assume a million images; with {len(pixels)} a run can end below "
+            "random features. moco-v2-small is the preset for small data."
         )
 
 
 def _monitor(s: PretrainSettings, pixels: Any, val: Any, fabric: Any) -> Any:
-    from whytransfer.images import match_classes
     from whytransfer.monitor import Monitor
 
-    val_labels = None if val is None else match_classes(val, pixels.classes)
-    return Monitor(pixels, val, val_labels, s.size, s.seed, amp=fabric._precision.precision == "bf16-mixed")
+    return Monitor(pixels, val, s.size, s.seed, amp=fabric._precision.precision == "bf16-mixed")
 
 
 def _summary(out: Path, result: dict[str, Any]) -> dict[str, Any]:
@@ -329,12 +336,13 @@ def _summary(out: Path, result: dict[str, Any]) -> dict[str, Any]:
 
     random = result["random"]
     summary = {k: v for k, v in result.items() if k not in ("random", "epoch")}
-    if not random:
+    if not random or "pairs" not in result:
         return {"run": str(out), **summary, "standing": "not watched (--no-monitor)"}
     if result.get("knn") is not None:
         gain = result["knn"] - random["knn"]
         than = "above" if gain >= 0 else "BELOW"
-        words = f"kNN {result['knn']:.1f} %, random features {random['knn']:.1f} %: {abs(gain):.1f} points {than} random features"
+        words = f"kNN {result['knn']:.1f} %, random features {random['knn']:.1f} %: {abs(gain):.1f} points {than} "
+        words += "random features"
     else:
         words = f"pair matching {result['pairs']:.1f} %, random features {random['pairs']:.1f} % (no labels, so no kNN)"
     words += f"; {verdict(result['spread'], result['rank'], result['width'])}"

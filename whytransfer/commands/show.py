@@ -11,7 +11,7 @@ from whytransfer.commands.common import Settings, print_json
 
 
 class ShowViewsSettings(Settings):
-    """Draw a contact sheet of a recipe's views: each picture with the crops marked, then the views as the network sees them.
+    """Draw a recipe's views as a contact sheet: each picture with its crops marked, then what the network sees of it.
 
     Look at it before training: what the views change is what the backbone learns to ignore.
 

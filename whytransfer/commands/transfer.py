@@ -1,4 +1,4 @@
-"""`whytransfer transfer`: what frozen backbones are worth on a labelled task, with intervals and the proof that they stayed frozen."""
+"""`whytransfer transfer`: what frozen backbones are worth on a task, with intervals and proof that they were frozen."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from whytransfer.commands.common import Settings, print_json, print_table
 
 
 class TransferSettings(Settings):
-    """Read a task out of frozen backbones: one table, every number with its 95 % interval. Compare with random features.
+    """Read a task out of frozen backbones: one table, every number with its 95 % interval.
 
+    Put random:ARCH beside your own: what random features reach is not yours to claim.
     Tasks: readout (logistic regression over 45 strengths of regularisation, chosen by 5-fold cross-validation),
     knn (20 nearest neighbours), sgd-readout (MoCo's protocol: lr 30, 100 epochs), factors (R2 of the latent factors of
     generated scenes).
 
     Examples:
-      whytransfer transfer --backbone runs/mine random:resnet18 --task readout --train data/train --test data/val --out results/mine
-      whytransfer transfer --backbone runs/default runs/appearance --task factors --train scenes:4000:1 --test scenes:1000:2 --out results/factors
+      whytransfer transfer --backbone runs/mine random:resnet18 --train data/train --test data/val --out results/mine
+      whytransfer transfer --backbone runs/a runs/b --task factors --train scenes:4000:1 --test scenes:1000:2 --out both
     """
 
     backbone: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -35,7 +36,7 @@ class TransferSettings(Settings):
     task: str = "readout"
     """readout, knn, sgd-readout or factors."""
     size: Annotated[int, Field(ge=8, le=2048)] | None = None
-    """Side of the images in pixels; that of the backbone's own pretraining when not given (224 for weights from elsewhere)."""
+    """Side of the images in pixels; that of the pretraining when not given (224 for weights from elsewhere)."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Decides folds, initial weights and bootstrap draws."""
     batch: Annotated[int, Field(ge=1)] = 256
@@ -65,17 +66,33 @@ def run(s: TransferSettings) -> Iterator[Any]:
     if s.task not in TASKS:
         raise unknown_name("task", s.task, TASKS)
     backbones = [load_backbone(spec, device_of(s.device)) for spec in s.backbone]  # all of them before the work starts
+    sets: dict[int, Any] = {}  # by size in pixels
     for spec, backbone in zip(s.backbone, backbones, strict=True):
         if backbone.note:
             progress.say(f"note: {spec}: {backbone.note}")
         size = s.size or _pretraining_size(spec)
-        task = TASKS[s.task](
-            _images(s, s.train, size), _images(s, s.test, size), size_px=size, seed=s.seed, batch=s.batch
-        )
-        progress.say(f"{s.task} of {spec} at {size} px")
-        results = [_signed(result, s) for result in task.run(backbone, s.seed)]
+        if size not in sets:
+            sets[size] = _images(s, s.train, size), _images(s, s.test, size)
+        train, test = sets[size]
+        with progress.bar(f"{s.task} of {spec}: features at {size} px", len(train) + len(test)) as update:
+            counted = _Counted(update)
+            task = TASKS[s.task](train, test, size_px=size, seed=s.seed, batch=s.batch, progress=counted)
+            results = [_signed(result, s) for result in task.run(backbone, s.seed)]
         _keep(s.out, results)
         yield from results
+
+
+class _Counted:
+    """Adds up the progress of train and test features, which each count from the start."""
+
+    def __init__(self, update: Any) -> None:
+        self.update, self.before, self.last = update, 0, 0
+
+    def __call__(self, done: int, total: int) -> None:
+        if done < self.last:
+            self.before += self.last
+        self.last = done
+        self.update(self.before + done)
 
 
 def show(s: TransferSettings) -> None:
@@ -131,4 +148,4 @@ def _keep(folder: Path, results: list[Any]) -> None:
     old = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     kept = [r for r in old if key(r) not in {key(n) for n in new}]
     content = "".join(json.dumps(r, sort_keys=True) + "\n" for r in [*kept, *new]).encode()
-    atomic_write(path, lambda file: file.write(content) and None)
+    atomic_write(path, lambda file: file.write(content))
