@@ -10,7 +10,7 @@ from PIL import Image
 
 from whytransfer import cli
 
-QUICK = ["--size=24", "--epochs=1", "--batch=16", "--queue=32", "--splits=2", "--accelerator=cpu"]
+QUICK = ["--method=moco-v2", "--size=24", "--epochs=1", "--batch=16", "--queue=32", "--splits=2", "--accelerator=cpu"]
 PRETRAIN = ["pretrain", "--images=scenes:64", "--out=OUT"]
 TRANSFER = ["transfer", "--train=scenes:64", "--test=scenes:64", "--out=OUT"]
 
@@ -61,8 +61,8 @@ def test_the_top_level_lists_every_command(capsys):
         ([*PRETRAIN, "--method=moco-v3"], "unknown method 'moco-v3'. Did you mean 'moco-v2'"),
         ([*PRETRAIN, "--recipe=apearance"], "Did you mean 'appearance'"),
         ([*PRETRAIN, "--backbone=resnet19"], "Did you mean 'resnet1"),
-        ([*PRETRAIN, "--batch=128"], "--batch 128 is larger than the data: 64 images"),
-        ([*PRETRAIN, "--batch=24", "--queue=64", "--splits=2"], "queue"),
+        ([*PRETRAIN, "--batch=128", "--method=supervised"], "--batch 128 is larger than the data: 64 images"),
+        ([*PRETRAIN, "--method=moco-v2", "--batch=24", "--queue=64", "--splits=2"], "queue of 64 keys is not divisible by"),
         ([*PRETRAIN, "--method=supervised", "--queue=64"], "supervised has no such setting"),
         (["pretrain", "--images=nowhere", "--out=OUT"], "nowhere"),
         ([*TRANSFER, "--backbone=random:resnet18", "--task=readot"], "Did you mean 'readout'"),

@@ -17,7 +17,7 @@ from whytransfer.errors import InputError, RunError
 
 SMALL = {
     "images": "scenes:96:0:24",
-    "method": "moco-v2-small",
+    "method": "moco-v2",
     "backbone": "resnet18",
     "size": 24,
     "epochs": 2,
@@ -76,7 +76,8 @@ def test_killed_at_any_step_and_continued_it_ends_in_the_same_weights(uninterrup
     out = tmp_path / "killed"
     arguments = [f"--{k.replace('_', '-')}={v}" for k, v in SMALL.items()]
     command = [sys.executable, "-m", "whytransfer.cli", "pretrain", *arguments, f"--out={out}", "--save-minutes=0"]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # sums in another order would be other weights
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=os.environ | threads)
     seen: set[int] = set()
     deadline = time.monotonic() + 120
     while len(seen) < saves and process.poll() is None and time.monotonic() < deadline:
@@ -130,15 +131,15 @@ def test_what_changes_only_speed_may_differ(uninterrupted):
 
 
 def test_a_nan_loss_stops_with_the_step_and_what_to_try(tmp_path, monkeypatch):
-    from whytransfer.methods.moco_small import MoCoV2Small
+    from whytransfer.methods.moco import MoCo
 
-    original = MoCoV2Small.loss
+    original = MoCo.loss
 
     def broken(self, views):
         out = original(self, views)
         return out | {"loss": out["loss"] * float("nan")} if self.steps == 7 else out
 
-    monkeypatch.setattr(MoCoV2Small, "loss", broken)
+    monkeypatch.setattr(MoCo, "loss", broken)
     with pytest.raises(RunError, match=r"(?s)loss became nan at step 7 \(epoch 1\).*checkpoint: step 6.*lower --lr"):
         whytransfer.pretrain(out=tmp_path / "nan", **SMALL)
     state = torch.load(tmp_path / "nan" / "checkpoint.pt", weights_only=True)
@@ -152,6 +153,7 @@ class Toy(torch.nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.backbone = torch.nn.Conv2d(3, 4, 3)
+        self.backbone.width = 4
         self.seen = []
 
     def loss(self, views):

@@ -185,28 +185,3 @@ def test_a_batch_is_refused_before_anything_is_computed(batch, parts, text):
     moco_v2().check_batch(16, 2)
     with pytest.raises(InputError, match=text):
         moco_v2().check_batch(batch, parts)
-
-
-# --- the preset for small data ---
-
-
-@pytest.mark.parametrize(("images", "queue"), [(12_000, 4096), (3000, 2048), (2048, 2048), (40, 32)])
-def test_small_preset_keeps_its_queue_within_the_data(images, queue):
-    method = build("moco-v2-small", Tiny(), classes=None, images=images)
-    assert len(method.queue.keys) == queue and isinstance(method.projector[1], nn.BatchNorm1d)
-    with pytest.raises(InputError, match=f"65536 keys asked for, {images} images found"):
-        build("moco-v2-small", Tiny(), classes=None, images=images, queue=65536)
-
-
-def test_small_preset_can_be_switched_to_both_directions(monkeypatch):
-    method, v = build("moco-v2-small", Tiny(), classes=None, images=64, splits=2).train(), views(dtype=torch.float32)
-    one, two = method.contrast(*v.images), method.contrast(*v.images[::-1])
-    torch.testing.assert_close(method.loss(v)["loss"], one["loss"])
-    monkeypatch.setattr(moco_small, "SYMMETRIC", True)
-    both = method.loss(v)
-    torch.testing.assert_close(both["loss"], (one["loss"] + two["loss"]) / 2)
-    assert torch.equal(both["keys"], torch.cat([one["keys"], two["keys"]]))
-    method.after_step(both, 0.0)
-    assert torch.equal(method.queue.keys[:16], both["keys"])
-    with pytest.raises(InputError, match="batch of 128"):
-        method.check_batch(64)

@@ -16,3 +16,9 @@ def gather(rows: Tensor) -> Tensor:
     out = rows.new_empty(dist.get_world_size() * len(rows), *rows.shape[1:])
     dist.all_gather_into_tensor(out, rows)
     return out
+
+
+def own_rows(rows: Tensor) -> Tensor:
+    """(B,) positions that this process's rows have in gather(rows)."""
+    rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+    return rank * len(rows) + torch.arange(len(rows), device=rows.device)
