@@ -1,13 +1,13 @@
 """Does pretraining on 12,000 small pictures help, and which one?
 
-Question   On tiny_imagenet_40 (64 px, 40 classes): how do supervised, MoCo v2 (the paper's settings) and moco-v2-small under
-           three recipes stand against random features, read out on its own val images and on caltech101_128?
+Question   On tiny_imagenet_40 (64 px, 40 classes): how do supervised, MoCo v2 (the paper's settings) and moco-v2-small
+           under three recipes stand against random features, read out on its own val images and on caltech101_128?
 Command    uv run python studies/first_answer.py --data FOLDER --out runs/first-answer [--seeds 0 1 2] [--epochs 15]
 Minutes    about 50 per seed on two cores (bf16); --small: one minute, numbers without meaning
 Expect     every pretraining but moco-v2 above random features; supervised first on its own classes
 
-FOLDER holds tiny_imagenet_40.zip and caltech101_128.zip. Nothing is tuned on the val images: moco-v2-small's settings were
-chosen on a held-out sixth of the training images. Running the command again goes on where it was stopped.
+FOLDER holds tiny_imagenet_40.zip and caltech101_128.zip. Nothing is tuned on the val images: moco-v2-small's settings
+were chosen on a held-out sixth of the training images. Running the command again goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="a few hundred generated scenes, one epoch")
     a = parser.parse_args()
     tiny, caltech = a.data / "tiny_imagenet_40.zip", a.data / "caltech101_128.zip"
-    sets = {"tiny_imagenet_40": (f"{tiny}/train", f"{tiny}/val"), "caltech101_128": (f"{caltech}/train", f"{caltech}/test")}
+    sets = {
+        "tiny_imagenet_40": (f"{tiny}/train", f"{tiny}/val"),
+        "caltech101_128": (f"{caltech}/train", f"{caltech}/test"),
+    }
     if a.small:
         sets, a.epochs = {"scenes": ("scenes:600:0", "scenes:200:1")}, 1
     train, val = next(iter(sets.values()))

@@ -1,4 +1,4 @@
-"""What all tests share: at most two threads, a cache folder of their own, a few photos, and real data where it is at hand."""
+"""What all tests share: at most two threads, a cache folder of their own, a few photos, real data where at hand."""
 
 from __future__ import annotations
 

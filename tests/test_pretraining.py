@@ -70,7 +70,7 @@ def test_a_finished_run_is_not_run_again(uninterrupted):
     assert (folder / "backbone.safetensors").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("saves", [1, 4, 9])
+@pytest.mark.parametrize("saves", [2, 9])
 def test_killed_at_any_step_and_continued_it_ends_in_the_same_weights(uninterrupted, tmp_path, saves):
     """SIGKILL leaves no chance to tidy up: the process is gone after its n-th save, often in the middle of a step."""
     out = tmp_path / "killed"

@@ -11,7 +11,7 @@ from torch import nn
 
 from whytransfer import chance
 from whytransfer.errors import InputError
-from whytransfer.methods import METHODS, build, moco_small, options_of
+from whytransfer.methods import METHODS, build, options_of
 from whytransfer.methods.moco import MoCoV1, MoCoV2
 from whytransfer.nn.losses import info_nce
 from whytransfer.nn.schedules import build_optimizer

@@ -49,6 +49,6 @@ def print_table(title: str, columns: list[str], rows: Iterable[Iterable[Any]]) -
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=max(80, console.measure(table).maximum))
+    if not console.is_terminal:  # a file has no width, so nothing is folded
+        console = Console(width=max(80, Console(width=10_000).measure(table).maximum))
     console.print(table)

@@ -86,13 +86,12 @@ class _Counted:
     """Adds up the progress of train and test features, which each count from the start."""
 
     def __init__(self, update: Any) -> None:
-        self.update, self.before, self.last = update, 0, 0
+        self.update, self.before = update, 0
 
     def __call__(self, done: int, total: int) -> None:
-        if done < self.last:
-            self.before += self.last
-        self.last = done
         self.update(self.before + done)
+        if done == total:
+            self.before += total
 
 
 def show(s: TransferSettings) -> None:
