@@ -226,7 +226,7 @@ class Pretraining:
         progress.say(f"continuing {self.run.path} at step {self.state.step} of {self.plan.epochs * self.per_epoch}")
 
     def _finish(self) -> dict[str, Any]:
-        last = self.state.metrics[-1]
+        last = self.state.metrics[-1] if self.state.metrics else {}  # kept by the first rank alone
         result = {
             **last,
             "width": self.method.backbone.width,

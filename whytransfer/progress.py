@@ -23,6 +23,11 @@ def be_quiet(quiet: bool = True) -> None:
     _quiet = quiet
 
 
+def is_quiet() -> bool:
+    """Whether `say` and `bar` are silent."""
+    return _quiet
+
+
 def say(message: str) -> None:
     """One line to the user, on standard error."""
     if not _quiet:

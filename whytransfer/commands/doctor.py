@@ -123,14 +123,15 @@ def machine() -> dict[str, Any]:
     from whytransfer.commands.pretrain import has_bf16
     from whytransfer.runs import versions
 
-    gpu = f"{torch.cuda.get_device_name()}, {torch.cuda.get_device_properties(0).total_memory / 2**30:.0f} GiB"
-    v = versions()
+    v, gpu = versions(), "none"
+    if torch.cuda.is_available():
+        gpu = f"{torch.cuda.get_device_name()}, {torch.cuda.get_device_properties(0).total_memory / 2**30:.0f} GiB"
     return {
         "processor": v["processor"],
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
         "bfloat16": "yes" if has_bf16() else "no: arithmetic stays in 32 bits",
-        "gpu": gpu if torch.cuda.is_available() else "none",
+        "gpu": gpu,
         "memory_gb": memory_gb(),
         "torch": v["torch"],
         "jpeg_decoder": v["jpeg decoder"],

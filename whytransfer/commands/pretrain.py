@@ -122,23 +122,28 @@ def run(s: PretrainSettings) -> dict[str, Any]:
     fabric = _fabric(s)
     method.check_batch(training.batch, s.accumulate * fabric.world_size)
     card = _card(s, views.name, training, options, pixels, method.backbone, fabric)
-    folder = RunFolder.open(s.out, card)
+    progress.be_quiet(progress.is_quiet() or not fabric.is_global_zero)
+    with fabric.rank_zero_first():
+        folder = RunFolder.open(s.out, card)
     with folder.locked() if fabric.is_global_zero else contextlib.nullcontext():
         if folder.finished:
             progress.say(f"{s.out} is finished already; nothing to do.")
             return _summary(s.out, folder.card["result"])
-        _write_config(s, folder)
+        if fabric.is_global_zero:
+            _write_config(s, folder)
         _say_what_is_unusual(s, options, pixels)
         plan = Plan(training, training.epochs, training.batch, s.seed, s.accumulate, s.save_minutes)
         viewer = Viewer(views, s.size, s.seed, threads=s.threads, device=fabric.device)
         monitor = _monitor(s, pixels, val, fabric) if s.monitor else None
         result = Pretraining(method, pixels, viewer, plan, folder, fabric, monitor).fit()
-    return _summary(s.out, result)
+    return _summary(s.out, result) if fabric.is_global_zero else {}
 
 
 def show(s: PretrainSettings) -> None:
     """Run and print the answer for people, or as JSON."""
     summary = run(s)
+    if not summary:  # another rank of a distributed run: the first one speaks
+        return
     if s.as_json:
         print_json([summary])
         return

@@ -33,7 +33,7 @@ class MoCoV2Small(nn.Module):
 
     recipe = "moco-v2"
     defaults = Training(
-        "sgd", lr_per_256=0.4, weight_decay=5e-4, schedule="cosine", warmup_epochs=1.0, epochs=15, batch=256
+        "sgd", lr_per_256=0.5, weight_decay=5e-4, schedule="cosine", warmup_epochs=1.0, epochs=15, batch=128
     )
     views = 2
     needs_labels = False
