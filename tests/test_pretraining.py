@@ -94,8 +94,8 @@ def test_killed_at_any_step_and_continued_it_ends_in_the_same_weights(uninterrup
     assert losses[0] == losses[1]
 
 
-def test_ctrl_c_saves_and_the_run_goes_on(uninterrupted, tmp_path):
-    out = tmp_path / "stopped"
+def stop_after(saved_step: int, **settings) -> None:
+    """A run that gets Ctrl-C during this step."""
     from whytransfer import pretraining
 
     steps = 0
@@ -104,17 +104,32 @@ def test_ctrl_c_saves_and_the_run_goes_on(uninterrupted, tmp_path):
     def counted(self, *args):
         nonlocal steps
         steps += 1
-        if steps == 4:
+        if steps == saved_step:
             os.kill(os.getpid(), signal.SIGINT)
         return original(self, *args)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pretraining.Pretraining, "_step", counted)
         with pytest.raises(KeyboardInterrupt):
-            whytransfer.pretrain(out=out, **SMALL)
-    assert torch.load(out / "checkpoint.pt", weights_only=True)["step"] == 4
+            whytransfer.pretrain(**SMALL, **settings)
+    assert torch.load(settings["out"] / "checkpoint.pt", weights_only=True)["step"] == saved_step
+
+
+def test_ctrl_c_saves_and_the_run_goes_on(uninterrupted, tmp_path):
+    out = tmp_path / "stopped"
+    stop_after(4, out=out)
     whytransfer.pretrain(out=out, **SMALL)
     assert same(weights(out), weights(uninterrupted[0]))
+
+
+def test_random_features_are_those_of_the_start_whenever_watching_begins(uninterrupted, tmp_path):
+    stop_after(8, out=tmp_path / "late", monitor=False)
+    summary = whytransfer.pretrain(out=tmp_path / "late", **SMALL)
+    random = [k for k in summary if k.startswith("random_")]
+    assert len(random) == 4 and {k: summary[k] for k in random} == {k: uninterrupted[1][k] for k in random}
+    stop_after(8, out=tmp_path / "early")
+    summary = whytransfer.pretrain(out=tmp_path / "early", **SMALL, monitor=False)
+    assert "not watched" in summary["standing"] and summary["loss"] == uninterrupted[1]["loss"]
 
 
 def test_another_configuration_in_the_folder_is_refused(uninterrupted):

@@ -175,7 +175,9 @@ def show(s: DoctorSettings) -> None:
     rows = []
     for key, value in found.items():
         unit = next((u for suffix, u in units.items() if key.endswith(suffix)), "")
-        rows.append((key.replace("_", " "), f"{value:,.4g}{unit}" if isinstance(value, float) else f"{value}"))
+        number = isinstance(value, float) and (f"{value:,.0f}" if value >= 1000 else f"{value:.4g}")
+        if key != "advice":  # said below
+            rows.append((key.replace("_", " "), f"{number}{unit}" if number else f"{value}"))
     print_table(f"doctor: {s.method} on {s.images}", ["", "value"], rows)
     share = 100 * found["waiting_for_data"]
     print(

@@ -1,0 +1,48 @@
+"""Settings that explain what is wrong with them; tables and JSON lines that survive a pipe."""
+
+import json
+from typing import Annotated
+
+import pytest
+from pydantic import Field, ValidationError
+
+from whytransfer.commands.common import Settings, print_json, print_table
+from whytransfer.errors import InputError
+
+
+class Plan(Settings):
+    """A command's settings."""
+
+    batch: Annotated[int, Field(ge=2)] = 8
+    out: str = "here"
+
+
+def test_every_wrong_setting_is_named_with_what_was_given():
+    with pytest.raises(InputError) as error:
+        Plan.made_from({"batch": 1, "bacth": 3})
+    message = str(error.value)
+    assert message.startswith("wrong settings: ") and "Traceback" not in message
+    assert "batch: Input should be greater than or equal to 2 (got 1)" in message
+    assert "bacth: Extra inputs are not permitted (got 3)" in message
+
+
+def test_settings_are_made_frozen_with_their_defaults():
+    plan = Plan.made_from({"batch": 4})
+    assert (plan.batch, plan.out, plan.as_json) == (4, "here", False)
+    with pytest.raises(ValidationError, match="frozen"):
+        plan.batch = 5
+    assert hash(plan) == hash(Plan(batch=4))
+
+
+def test_json_is_one_object_per_line(capsys):
+    records = [{"b": 1.5, "a": None}, {"c": "ä"}]
+    print_json(records)
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line) for line in lines] == records and lines[0] == '{"a": null, "b": 1.5}'
+
+
+def test_a_table_in_a_file_is_not_folded(capsys):
+    path = "/a/long/path" * 20
+    print_table("runs", ["", "value"], [("run", path), ("loss", 1.25)])
+    printed = capsys.readouterr().out
+    assert path in printed and "1.25" in printed and printed.startswith("runs")

@@ -1,0 +1,42 @@
+"""The doctor keeps its word: every promised figure, and a forecast that follows from the ceilings."""
+
+import os
+
+import pytest
+
+import whytransfer
+from whytransfer.commands.doctor import forecast
+
+CEILINGS = {"reading": 1000.0, "views": 200.0, "step": 100.0}  # 1 + 5 ms of data and 10 ms of step per image
+
+
+def test_on_a_processor_the_parts_take_turns():
+    found = forecast(CEILINGS, "cpu", images=5000)
+    assert found["expected_images_per_second"] == pytest.approx(1 / 0.016)
+    assert found["waiting_for_data"] == pytest.approx(6 / 16)
+    assert found["eta_seconds"] == pytest.approx(80)
+    assert "the step is the limit" in found["advice"]
+
+
+@pytest.mark.parametrize(
+    ("step", "rate", "waiting", "limit"), [(100.0, 100, 0, "step"), (1000.0, 1000 / 6, 5 / 6, "data")]
+)
+def test_beside_a_gpu_they_overlap(step, rate, waiting, limit):
+    found = forecast({**CEILINGS, "step": step}, "cuda", images=5000)
+    assert found["expected_images_per_second"] == pytest.approx(rate)
+    assert found["waiting_for_data"] == pytest.approx(waiting)
+    assert found["eta_seconds"] == pytest.approx(5000 / rate)
+    assert f"{limit} is the limit" in found["advice"]
+
+
+def test_a_measured_machine_has_every_promised_figure(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    found = whytransfer.doctor(images="scenes:72:0:24", size=24, batch=16, epochs=3, seconds=0.2)
+    rates = {name: found[f"{name}_images_per_second"] for name in CEILINGS}
+    assert min(rates.values()) > 0
+    assert (found["images"], found["epochs"], found["batch"], found["decoded_share"]) == (72, 3, 16, 1.0)
+    expected = forecast(rates, "cpu", images=64 * 3)  # four batches of 16, the rest is left out of an epoch
+    assert {k: found[k] for k in expected} == expected
+    assert found["cores"] == len(os.sched_getaffinity(0)) and found["memory_gb"] > found["peak_memory_gb"] > 0.05
+    assert 11 < found["parameters_millions"] < 30 and found["gpu"] == "none"
+    assert found["bfloat16"].startswith(("yes", "no")) and "jpeg" in found["jpeg_decoder"] and found["torch"]

@@ -1,0 +1,86 @@
+"""results.jsonl: a repeated result replaces its old one, every other one stays; each says where it came from."""
+
+import json
+
+import pytest
+
+import whytransfer
+from whytransfer.commands.transfer import interval
+from whytransfer.errors import InputError
+from whytransfer.records import Result
+from whytransfer.tasks import TASKS
+
+
+class Stub:
+    """A task that answers at once, with the value that `answer` holds, and remembers how it was built."""
+
+    answer = 1.0
+    built: list = []
+
+    def __init__(self, train, test, *, size_px, seed, batch, progress):
+        self.data = f"{train.name} -> {test.name}"
+        self.test = test
+        Stub.built.append((size_px, batch, train))
+        for part in (train, test):
+            progress(len(part), len(part))
+
+    def run(self, backbone, seed):
+        for metric in ("top1", "top5"):
+            yield Result(backbone.spec, self.data, "stub", metric, Stub.answer, "%", "higher", len(self.test), seed)
+
+
+@pytest.fixture
+def stub(monkeypatch):
+    monkeypatch.setitem(TASKS, "stub", Stub)
+    monkeypatch.setattr(Stub, "built", [])
+    return Stub
+
+
+def transfer(folder, *backbones, **settings):
+    given = {"train": "scenes:12:0:16", "test": "scenes:6:1:16", "task": "stub", "size": 16, "device": "cpu"}
+    return whytransfer.transfer(backbone=backbones, out=folder, **{**given, **settings})
+
+
+def kept(folder):
+    rows = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    return {(r["model"], r["data"], r["seed"], r["metric"]): r["value"] for r in rows}, len(rows)
+
+
+def test_a_repeated_result_replaces_its_own_and_no_other(stub, tmp_path, monkeypatch):
+    a, b = "random:resnet18-small:1", "random:resnet18-small:2"
+    transfer(tmp_path, a, b)
+    transfer(tmp_path, a, seed=7)
+    transfer(tmp_path, a, test="scenes:5:2:16")
+    assert kept(tmp_path)[1] == 8
+    before, _ = kept(tmp_path)
+    monkeypatch.setattr(stub, "answer", 2.0)
+    results = transfer(tmp_path, a)
+    after, rows = kept(tmp_path)
+    changed = {key for key in before if before[key] != after[key]}
+    assert rows == 8 and before.keys() == after.keys()
+    assert changed == {(a, results[0].data, 0, metric) for metric in ("top1", "top5")}
+    assert {r.value for r in results} == {2.0}
+
+
+def test_every_result_says_where_it_came_from(stub, tmp_path):
+    result = transfer(tmp_path, "random:resnet18-small")[0]
+    assert result.provenance["train"] == "scenes:12:0:16" and result.provenance["test"] == "scenes:6:1:16"
+    assert {"command", "versions"} <= result.provenance.keys()
+
+
+def test_images_have_the_size_of_the_pretraining_and_are_opened_once(stub, tmp_path):
+    transfer(tmp_path, "random:resnet18-small:1", "random:resnet18-small:2", size=None, batch=3)
+    assert [(size, batch) for size, batch, _ in stub.built] == [(64, 3), (64, 3)]
+    assert stub.built[0][2] is stub.built[1][2]
+
+
+def test_every_backbone_is_found_before_the_first_works(stub, tmp_path):
+    with pytest.raises(InputError, match="Did you mean 'random'"):
+        transfer(tmp_path / "out", "random:resnet18-small", "rundom:resnet18")
+    assert not stub.built and not (tmp_path / "out").exists()
+
+
+def test_an_interval_is_shown_where_there_is_one():
+    bare = Result("m", "d", "t", "x", 1.0, "%", "higher", 5, 0)
+    assert interval(bare) == ""
+    assert interval(Result("m", "d", "t", "x", 1.0, "%", "higher", 5, 0, low=0.254, high=1.755)) == "[0.25, 1.75]"

@@ -1,0 +1,86 @@
+"""Progress: durations in words, silence when asked, lines with an ETA where there is no terminal."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from whytransfer import progress
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+@pytest.fixture
+def quiet():
+    progress.be_quiet()
+    yield
+    progress.be_quiet(False)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (95, "1 min 35 s"),
+        (3599, "59 min 59 s"),
+        (3600, "1 h 00 min"),
+        (3600 * 26 + 60 * 5 + 59, "26 h 05 min"),
+    ],
+)
+def test_durations_in_words(seconds, words):
+    assert progress.duration(seconds) == words
+
+
+def test_messages_go_to_standard_error_as_they_are(capsys):
+    progress.say(
+        "[bold] is no markup, and a line of this length is not wrapped however narrow the terminal may be: " * 2
+    )
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.startswith("[bold]") and printed.err.count("\n") == 1
+
+
+def test_quiet_means_nothing_at_all(capsys, quiet, clock):
+    progress.say("nothing")
+    with progress.bar("work", 10) as update:
+        clock.now = 1000
+        update(5, "half")
+    printed = capsys.readouterr()
+    assert printed.out == printed.err == ""
+
+
+def test_a_log_gets_a_line_now_and_then_with_the_time_left(capsys, clock):
+    with progress.bar("reading", 100) as update:
+        for done, now in ((1, 1), (10, 30), (11, 31), (12, 49), (20, 50)):
+            clock.now = now
+            update(done, "3 images/s")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["reading 10/100  ETA 4 min 30 s  3 images/s", "reading 20/100  ETA 3 min 20 s  3 images/s"]
+
+
+def test_the_time_left_of_continued_work_counts_from_where_it_began(capsys, clock):
+    with progress.bar("steps", 100, done=50) as update:
+        clock.now = 20
+        update(50)  # nothing new: no speed to go by
+        update(60)
+    assert capsys.readouterr().err == "steps 60/100  ETA 1 min 20 s\n"
+
+
+def test_no_work_no_bar(capsys):
+    with progress.bar("nothing", 0) as update:
+        update(0)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_gets_a_bar_that_goes_away(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with progress.bar("steps", 4) as update:
+        for done in range(5):
+            update(done, f"loss {done}")
+    assert capsys.readouterr().out == ""
