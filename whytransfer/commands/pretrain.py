@@ -128,7 +128,7 @@ def run(s: PretrainSettings) -> dict[str, Any]:
     with folder.locked() if fabric.is_global_zero else contextlib.nullcontext():
         if folder.finished:
             progress.say(f"{s.out} is finished already; nothing to do.")
-            return _summary(s.out, folder.card["result"])
+            return _summary(s.out, folder.card["result"]) if fabric.is_global_zero else {}
         if fabric.is_global_zero:
             _write_config(s, folder)
         _say_what_is_unusual(s, options, pixels)
