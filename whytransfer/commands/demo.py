@@ -1,4 +1,4 @@
-"""`whytransfer demo`: the whole way once on generated scenes, ending in the trade-off between spatial and appearance views."""
+"""`whytransfer demo`: the whole way on generated scenes, up to the trade-off of spatial and appearance views."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MODELS: dict[str, tuple[str, str] | None] = {
 
 
 class DemoSettings(Settings):
-    """The whole way in a few minutes, no download: generated scenes, four pretrainings, and what their frozen features can tell.
+    """The whole way in minutes, no download: generated scenes, four pretrainings, what their frozen features can tell.
 
     Three backbones see the same images and the same number of them; only the views differ. Spatial views (crop, flip)
     teach to ignore where things are, appearance views (colour, grey, blur) teach to ignore colour, and the table shows
@@ -51,7 +51,7 @@ def run(s: DemoSettings) -> list[Any]:
     from whytransfer.commands.show import show_views
     from whytransfer.commands.transfer import transfer
 
-    count, epochs = (400, 1) if s.quick else (3000, 12)
+    count, epochs = (400, 1) if s.quick else (2000, 9)
     train, test = (f"scenes:{n}:{seed}:48" for n, seed in ((count, 2 * s.seed), (max(200, count // 3), 2 * s.seed + 1)))
     specs = []
     for name, way in MODELS.items():
