@@ -19,7 +19,7 @@ from whytransfer.nn.knn import knn_predict
 from whytransfer.views.engine import Viewer, eval_views
 from whytransfer.views.recipes import recipe
 
-BANK, QUERIES, PAIRS = 2000, 1000, 512
+BANK, QUERIES, PAIRS = 1000, 500, 256
 K_NEIGHBOURS, TEMPERATURE = 20, 0.1
 
 
@@ -28,7 +28,7 @@ class Standing:
     """One look at a backbone. Accuracies in %; spread 1 is uniform and 0 collapsed; rank counts directions in use."""
 
     knn: float | None  # top-1, None without labels
-    pairs: float  # chance is 100 / 512
+    pairs: float  # chance is 100 / 256
     spread: float
     rank: float
 

@@ -69,15 +69,8 @@ class Pretraining:
     def __init__(
         self, method: Any, pixels: Any, viewer: Any, plan: Plan, run: RunFolder, fabric: Fabric, monitor: Monitor | None
     ) -> None:
-        self.method, self.pixels, self.viewer, self.plan, self.run, self.fabric = (
-            method,
-            pixels,
-            viewer,
-            plan,
-            run,
-            fabric,
-        )
-        self.monitor = monitor
+        self.method, self.pixels, self.viewer, self.monitor = method, pixels, viewer, monitor
+        self.plan, self.run, self.fabric = plan, run, fabric
         self.per_epoch = steps_per_epoch(len(pixels), plan.batch)
         self.state = State()
         self._speeds: list[float] = []

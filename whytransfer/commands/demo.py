@@ -51,8 +51,8 @@ def run(s: DemoSettings) -> list[Any]:
     from whytransfer.commands.show import show_views
     from whytransfer.commands.transfer import transfer
 
-    count, epochs = (400, 1) if s.quick else (2000, 9)
-    train, test = (f"scenes:{n}:{seed}:48" for n, seed in ((count, 2 * s.seed), (max(200, count // 3), 2 * s.seed + 1)))
+    count, epochs = (400, 1) if s.quick else (2000, 5)
+    train, test = (f"scenes:{n}:{seed}:48" for n, seed in ((count, 2 * s.seed), (3 * count // 4, 2 * s.seed + 1)))
     specs = []
     for name, way in MODELS.items():
         if way is None:
