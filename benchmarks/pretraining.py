@@ -62,8 +62,11 @@ def ours(images: str, seconds: float) -> dict[str, float]:
     return {"end_to_end": rate, "ready_tensors": ready, "share_of_ready": rate / ready, "cache_s": cache_s}
 
 
-def lightly(images: str, seconds: float) -> dict[str, float]:
-    """images/s of lightly's MoCo v2 example (documentation, "MoCo"): its blocks, loop and defaults, our sizes."""
+def lightly(images: str, seconds: float, epochs: int = 10**6, save: Path | None = None) -> dict[str, float]:
+    """images/s of lightly's documented MoCo example: its blocks and loop, its defaults but for the sizes.
+
+    With `epochs` and `save` it trains to the end (cosine schedule from lr 0.06) and leaves the backbone's weights.
+    """
     import copy
 
     import torch
@@ -74,6 +77,7 @@ def lightly(images: str, seconds: float) -> dict[str, float]:
     from lightly.models.utils import deactivate_requires_grad, update_momentum
     from lightly.transforms.moco_transform import MoCoV2Transform
 
+    torch.manual_seed(0)
     backbone = torch.nn.Sequential(*list(torchvision.models.resnet18().children())[:-1])
     head = MoCoProjectionHead(512, 512, 128)
     key_backbone, key_head = copy.deepcopy(backbone), copy.deepcopy(head)
@@ -81,11 +85,12 @@ def lightly(images: str, seconds: float) -> dict[str, float]:
     deactivate_requires_grad(key_head)
     data = LightlyDataset(images, transform=MoCoV2Transform(input_size=SIZE))
     loader = torch.utils.data.DataLoader(data, BATCH, shuffle=True, drop_last=True, num_workers=2)
-    criterion = NTXentLoss(memory_bank_size=(QUEUE, 128))
-    optimizer = torch.optim.SGD([*backbone.parameters(), *head.parameters()], lr=0.06)
-    times = []
+    criterion = NTXentLoss(temperature=0.2, memory_bank_size=(QUEUE, 128))
+    optimizer = torch.optim.SGD([*backbone.parameters(), *head.parameters()], lr=0.06, momentum=0.9, weight_decay=5e-4)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    times: list[float] = []
     began = last = time.perf_counter()
-    while time.perf_counter() - began < seconds:
+    for epoch in range(epochs):
         for batch in loader:
             x_query, x_key = batch[0]
             update_momentum(backbone, key_backbone, m=0.99)
@@ -97,13 +102,20 @@ def lightly(images: str, seconds: float) -> dict[str, float]:
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
-            now = time.perf_counter()
-            times.append(now - last)
-            last = now
-            if now - began > seconds:
+            times.append(time.perf_counter() - last)
+            last += times[-1]
+            if last - began > seconds:
                 break
-    times = times[3:]  # the loader's start
-    return {"end_to_end": BATCH * len(times) / sum(times)}
+        if last - began > seconds:
+            break
+        schedule.step()
+        print(f"epoch {epoch + 1}/{epochs}  loss {loss.item():.3f}  {last - began:.0f} s", file=sys.stderr, flush=True)
+    if save:
+        torch.save({"backbone." + k: v for k, v in backbone.state_dict().items()}, save)
+    return {
+        "end_to_end": BATCH * len(times[3:]) / sum(times[3:]),
+        "seconds": last - began,
+    }  # without the loader's start
 
 
 def main() -> None:
@@ -112,7 +124,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=40.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--side", choices=("ours", "lightly"), help="one side alone, as JSON (what the rounds call)")
+    parser.add_argument("--lightly-epochs", type=int, help="train lightly's side to the end and keep its weights")
+    parser.add_argument("--save", type=Path, help="file for those weights")
     a = parser.parse_args()
+    if a.lightly_epochs:
+        print(json.dumps(lightly(a.images, float("inf"), a.lightly_epochs, a.save)))
+        return
     if a.side:
         print(json.dumps({"ours": ours, "lightly": lightly}[a.side](a.images, a.seconds)))
         return
