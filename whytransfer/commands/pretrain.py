@@ -246,6 +246,9 @@ def _fabric(s: PretrainSettings) -> Any:
     from lightning_fabric import Fabric
     from lightning_fabric.loggers import TensorBoardLogger
 
+    from whytransfer.memory import keep_freed_memory
+
+    keep_freed_memory()
     logger = TensorBoardLogger(root_dir=s.out / "tensorboard", name="", version="")
     fabric = Fabric(
         accelerator=device_of(s.accelerator).type,

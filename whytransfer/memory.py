@@ -1,0 +1,20 @@
+"""Memory that is used again instead of being asked for again: on a processor, one step in seven was page faults.
+
+glibc hands every large tensor back to the system when it is freed and gets zeroed pages for the next one. Training asks
+for the same sizes at every step, so keeping them is free speed: 365 -> 417 images/s (docs/results/speed.md).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # <malloc.h>
+
+
+def keep_freed_memory() -> bool:
+    """Tell glibc to keep freed memory in the process; whether it was understood (elsewhere nothing happens)."""
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, -1))
