@@ -5,12 +5,13 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from whytransfer.errors import InputError, RunError
-from whytransfer.runs import RunFolder, atomic_write, versions
+from whytransfer.runs import RunFolder, atomic_write, versions, writable_folder
 
 
 def card(**config):
@@ -36,6 +37,29 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path):
         RunFolder.open(tmp_path, card())
     with pytest.raises(InputError, match="is a file"):
         RunFolder.open(tmp_path / "thesis.tex", card())
+
+
+def test_a_folder_is_made_and_left_empty_where_it_can_be_written(tmp_path):
+    assert writable_folder(str(tmp_path / "a" / "b")) == tmp_path / "a" / "b"
+    assert os.listdir(tmp_path / "a" / "b") == []
+
+
+def test_a_folder_that_cannot_be_written_is_refused_with_the_systems_reason(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file is a file"):
+        writable_folder(tmp_path / "file")
+    with pytest.raises(InputError, match=r"nothing can be written in .*run \(Not a directory\).*another --out"):
+        writable_folder(tmp_path / "file" / "run")
+
+    def refused(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refused)
+    with pytest.raises(InputError, match=r"\(Permission denied\).*make the folder writable"):
+        writable_folder(tmp_path)
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(InputError, match="Permission denied"):
+        RunFolder.open(tmp_path / "new", card())
 
 
 def test_checkpoints_come_back_as_they_were(tmp_path):

@@ -52,6 +52,26 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
         raise
 
 
+def writable_folder(path: Path | str) -> Path:
+    """The folder, made where it was missing, after one file was written into it and removed.
+
+    Called before the work starts; raises InputError naming the system's reason where nothing can be written.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except FileExistsError:
+        raise InputError(f"{path} is a file; a folder is needed to write into. Choose another --out.") from None
+    except OSError as error:
+        raise InputError(
+            f"nothing can be written in {path} ({error.strerror or error}). Choose another --out, or make the folder "
+            "writable."
+        ) from None
+    return path
+
+
 def _is_disk_full(error: BaseException | None) -> bool:
     """torch.save hides the operating system's error behind a RuntimeError, so the whole chain is looked at."""
     while error is not None:
@@ -80,10 +100,7 @@ class RunFolder:
 
         Raises InputError naming every differing key when the folder holds another configuration.
         """
-        run = cls(Path(path))
-        if run.path.exists() and not run.path.is_dir():
-            raise InputError(f"--out {run.path} is a file; a run needs a folder of its own.")
-        run.path.mkdir(parents=True, exist_ok=True)
+        run = cls(writable_folder(path))
         if run._card_path.exists():
             run.card = json.loads(run._card_path.read_text())
             run._refuse_other(json.loads(json.dumps(card["config"])))
