@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from PIL import Image
 
 import whytransfer
 from whytransfer.commands.transfer import interval
@@ -60,6 +61,36 @@ def test_a_repeated_result_replaces_its_own_and_no_other(stub, tmp_path, monkeyp
     assert rows == 8 and before.keys() == after.keys()
     assert changed == {(a, results[0].data, 0, metric) for metric in ("top1", "top5")}
     assert {r.value for r in results} == {2.0}
+
+
+def pictures(folder, value):
+    for i, name in enumerate(("ash", "elm", "ash/b", "elm/b")):
+        (folder / name).mkdir(parents=True)
+        Image.new("RGB", (16, 16), (value, 50 * i, 9)).save(folder / name / "0.png")
+    return str(folder)
+
+
+def test_other_images_sizes_or_weights_of_equal_names_are_other_results(tmp_path):
+    import torch
+
+    from whytransfer.backbones.load import load_backbone
+
+    weights = tmp_path / "mine.pt"
+
+    def train_again(seed):
+        torch.save(load_backbone(f"random:resnet18-small:{seed}").state_dict(), weights)
+
+    def rows(**settings):
+        given = {"train": first, "test": first, "task": "knn", "size": 8}
+        return len(transfer(tmp_path / "out", str(weights), **{**given, **settings})) and kept(tmp_path / "out")[1]
+
+    first, second = pictures(tmp_path / "a" / "trees", 10), pictures(tmp_path / "b" / "trees", 200)
+    train_again(1)
+    assert rows() == 2 == rows()
+    assert rows(test=second) == 4 and rows(train=second) == 6
+    assert rows(size=16) == 8 == rows(size=16)
+    train_again(2)
+    assert rows() == 10 == rows()
 
 
 def test_every_result_says_where_it_came_from(stub, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,7 +32,7 @@ class TransferSettings(Settings):
     test: str
     """Labelled images to score it on (same classes)."""
     out: Path
-    """Folder for results.jsonl; results of the same backbone, task and data are replaced, others are kept."""
+    """Folder for results.jsonl; a result of the same weights, images, size, task and seed is replaced, others stay."""
     task: str = "readout"
     """readout, knn, sgd-readout or factors."""
     size: Annotated[int, Field(ge=8, le=2048)] | None = None
@@ -77,7 +77,8 @@ def run(s: TransferSettings) -> Iterator[Any]:
         with progress.bar(f"{s.task} of {spec}: features at {size} px", len(train) + len(test)) as update:
             counted = _Counted(update)
             task = TASKS[s.task](train, test, size_px=size, seed=s.seed, batch=s.batch, progress=counted)
-            results = [_signed(result, s) for result in task.run(backbone, s.seed)]
+            content = {"train_fingerprint": train.fingerprint, "test_fingerprint": test.fingerprint, "size_px": size}
+            results = [_signed(result, s, content) for result in task.run(backbone, s.seed)]
         _keep(s.out, results)
         yield from results
 
@@ -127,24 +128,32 @@ def _images(s: TransferSettings, spec: str, size: int) -> Any:
     return cached(spec, 2 * size, s.cache_gb)
 
 
-def _signed(result: Any, s: TransferSettings) -> Any:
+def _signed(result: Any, s: TransferSettings, content: Mapping[str, Any]) -> Any:
+    """The result with where it came from; `content` says what the images were, whatever they are called."""
     from whytransfer.runs import command_line, versions
 
-    signed = {**result.provenance, "command": command_line(), "versions": versions(), "train": s.train, "test": s.test}
-    return dataclasses.replace(result, provenance=signed)
+    origin = {"command": command_line(), "versions": versions(), "train": s.train, "test": s.test}
+    return dataclasses.replace(result, provenance={**result.provenance, **content, **origin})
+
+
+def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a result is of. Names are not enough: another folder may be called alike, a run may be trained again."""
+    content = ("train_fingerprint", "test_fingerprint", "size_px", "weights_sha256")
+    named = ("model", "data", "task", "seed")
+    return *(row[name] for name in named), *(row["provenance"].get(name) for name in content)
 
 
 def _keep(folder: Path, results: list[Any]) -> None:
-    """Replace the results of the same (model, data, task, seed) in results.jsonl, keep the others."""
+    """Replace the results of equal _key in results.jsonl, keep the others."""
     import json
 
     from whytransfer.runs import atomic_write
 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "results.jsonl"
-    key = lambda r: (r["model"], r["data"], r["task"], r["seed"])  # noqa: E731
     new = [json.loads(r.to_json()) for r in results]
     old = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    kept = [r for r in old if key(r) not in {key(n) for n in new}]
+    replaced = {_key(row) for row in new}
+    kept = [row for row in old if _key(row) not in replaced]
     content = "".join(json.dumps(r, sort_keys=True) + "\n" for r in [*kept, *new]).encode()
     atomic_write(path, lambda file: file.write(content))
