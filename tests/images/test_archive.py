@@ -38,6 +38,28 @@ def test_a_folder_inside_a_zip(photos):
     assert images[0].image.shape[0] == 3 and images[0].label == 0
 
 
+@pytest.mark.parametrize("prefix", ["photos/", "home/me/photos/"])
+def test_the_zip_of_a_folder_is_that_folder(photos, prefix):
+    """zip -r photos.zip photos/ puts everything into one folder."""
+    target, folder = pack(photos, photos.parent / "photos.zip", prefix=prefix), Folder(photos)
+    with zipfile.ZipFile(target, "a") as archive:
+        archive.writestr(f"__MACOSX/{prefix}cat/._0.jpg", b"x")
+    images = open_images(str(target))
+    assert images.classes == ("cat", "dog", "fox") and images.labels.tolist() == folder.labels.tolist()
+    assert images.name == "photos" and images.fingerprint() == folder.fingerprint()
+    assert images.notes[1] == f"all images lie in the folder {prefix[:-1]}, so the classes are the folders in it"
+    assert images._member(0) == f"{target}/{prefix}cat/0.jpg"
+
+
+def test_the_zip_of_a_folder_of_splits_must_be_pointed_into(photos):
+    target = pack(photos, photos.parent / "pets.zip", prefix="pets/train/")
+    with pytest.raises(
+        InputError, match=r"pets.zip/pets holds splits \(train\).* choose one, for example .*pets.zip/pets/train"
+    ):
+        open_images(str(target))
+    assert open_images(f"{target}/pets/train").classes == ("cat", "dog", "fox")
+
+
 def test_a_zip_with_members_before_the_header_and_long_extras_is_read(photos):
     target = pack(photos, photos.parent / "photos.zip")
     shifted = photos.parent / "shifted.zip"

@@ -48,6 +48,16 @@ def test_loose_images_beside_folders_make_it_unlabelled_and_say_so(photos):
     assert "1 images lie beside 3 image folders, so all are read as unlabelled" in images.notes[0]
 
 
+def test_one_folder_around_all_is_passed_through(photos, tmp_path):
+    plain = Folder(photos)
+    shutil.copytree(photos, tmp_path / "outer" / "inner" / "photos")
+    images = Folder(tmp_path / "outer")
+    assert images.classes == ("cat", "dog", "fox") and images.encoded(5) == plain.encoded(5)
+    assert images.fingerprint() == plain.fingerprint() and images.name == "outer"
+    assert images.notes == ("all images lie in the folder inner/photos, so the classes are the folders in it",)
+    assert images.root == tmp_path / "outer" / "inner" / "photos"
+
+
 def test_other_and_hidden_files_are_left_out_and_counted(photos):
     (photos / "readme.txt").write_text("hello")
     (photos / "cat" / "notes.txt").write_text("hello")

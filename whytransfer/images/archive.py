@@ -42,9 +42,11 @@ class Archive:
         self.names, self.labels = self.index.names, self.index.labels
         self.classes, self.notes = self.index.classes, self.index.notes
         self.name = short_name(self.path.absolute().with_suffix("") / self.inside)
+        below = f"{self.index.inside}/" if self.index.inside else ""
+        self.inside = "/".join(filter(None, (self.inside, self.index.inside)))
         self._where = np.empty((len(self.names), 5), dtype=np.int64)  # header offset, packed bytes, bytes, CRC, method
         for i, name in enumerate(self.names):
-            info = members[name]
+            info = members[below + name]
             self._where[i] = info.header_offset, info.compress_size, info.file_size, info.CRC, info.compress_type
         self._file = os.open(self.path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._file)

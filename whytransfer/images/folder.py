@@ -21,9 +21,9 @@ class Files:
     """Image files below a root, by an index made elsewhere; nothing is opened until it is asked for."""
 
     def __init__(self, root: Path, index: Index, name: str) -> None:
-        self.root, self.index, self.name = root, index, name
+        self.root, self.index, self.name = root / index.inside, index, name
         self.names, self.labels, self.classes, self.notes = index.names, index.labels, index.classes, index.notes
-        self._prefix = os.path.join(root, "")
+        self._prefix = os.path.join(self.root, "")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -66,6 +66,8 @@ class Files:
 
 class Folder(Files):
     """All images below a folder; the first level of folders are the classes, unless images lie loose beside them.
+
+    One folder that holds all the others is passed through, and a note says so.
 
     Raises InputError for a missing, unreadable or empty folder and for a folder of splits (train, val).
     """

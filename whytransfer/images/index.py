@@ -56,6 +56,7 @@ class Index:
     labels: NDArray[np.int64]  # (N,), -1 where there is none
     classes: tuple[str, ...]  # () when unlabelled
     notes: tuple[str, ...] = ()
+    inside: str = ""  # the folder below the root that alone holds everything; names start there
 
     @property
     def nbytes(self) -> int:
@@ -77,15 +78,20 @@ def build_index(folders: Mapping[str, list[str]], others: Counter[str], where: s
     """Label and order the images found below `where`; `folders` maps relative folders ("" is the root) to image names.
 
     Class folders are the first level, sorted, and hold everything below them; within a class the order is that of
-    torchvision's ImageFolder. Images that lie loose in the root make the whole set unlabelled.
+    torchvision's ImageFolder. Images that lie loose in the root make the whole set unlabelled. Where all lies in one
+    folder of folders (zip -r photos.zip photos/), that one is taken for the root, and a note says so.
     Raises InputError when there is no image, or when the first level is made of splits (train, val ...).
     """
     filled = sorted((folder, sorted(names)) for folder, names in folders.items() if names)
     if not filled:
         found = _listed(others) or "no file at all"
         raise InputError(f"no image below {where}: looked for {', '.join(SUFFIXES)}, found {found}.")
-    tops = sorted({_top(folder) for folder, _ in filled})
     notes = [f"{sum(others.values()):,} other files left out ({_listed(others)})"] if others else []
+    if inside := _wrapper([folder for folder, _ in filled]):
+        filled = [(folder[len(inside) + 1 :], found) for folder, found in filled]
+        notes.append(f"all images lie in the folder {inside}, so the classes are the folders in it")
+        where = f"{where}/{inside}"
+    tops = sorted({_top(folder) for folder, _ in filled})
     loose = tops[0] == ""
     if loose and len(tops) > 1:
         notes.append(
@@ -101,7 +107,21 @@ def build_index(folders: Mapping[str, list[str]], others: Counter[str], where: s
     of_folders = np.array([label_of.get(_top(folder), -1) for folder, _ in filled], dtype=np.int64)
     labels = np.repeat(of_folders, [len(names) for _, names in filled])
     names = Names(f"{folder}/{name}" if folder else name for folder, found in filled for name in found)
-    return Index(names, labels, classes, tuple(notes))
+    return Index(names, labels, classes, tuple(notes), inside)
+
+
+def _wrapper(folders: Sequence[str]) -> str:
+    """The folder that holds all these folders and no image of its own, as deep as that goes; "" without one.
+
+    A single split (train) is none: it must be chosen, as one of several must.
+    """
+    inside, left = "", set(folders)
+    while len(tops := {_top(folder) for folder in left}) == 1:
+        top = tops.pop()
+        if top in left or _SPLIT.fullmatch(top):
+            break
+        inside, left = f"{inside}/{top}" if inside else top, {folder[len(top) + 1 :] for folder in left}
+    return inside
 
 
 def missing_path(path: Path) -> InputError:
