@@ -161,6 +161,38 @@ def test_a_nan_loss_stops_with_the_step_and_what_to_try(tmp_path, monkeypatch):
     assert state["step"] == 6 and all(torch.isfinite(v).all() for v in state["backbone"].values())
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="processes are started as POSIX does")
+def test_processes_agree_when_to_save_and_when_to_stop(tmp_path):
+    """The second process's clock never asks for a save; SIGTERM reaches the first one alone."""
+    code = (
+        "import os, signal, sys; from whytransfer import cli, pretraining\n"
+        "first, steps, step = os.environ.get('LOCAL_RANK', '0') == '0', [], pretraining.Pretraining._step\n"
+        "def counted(self, *a):\n"
+        "    steps.append(0)\n"
+        "    object.__setattr__(self.plan, 'save_minutes', 0.0 if first else 1e9)\n"
+        "    if first and len(steps) == 4 and 'STOP' in os.environ: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    return step(self, *a)\n"
+        "pretraining.Pretraining._step = counted\n"
+        "cli.main()\n"
+    )
+    (tmp_path / "two.py").write_text(code)
+    small = {**SMALL, "method": "supervised", "epochs": 1, "batch": 16, "devices": 2, "threads": 1}
+    flags = ["--no-monitor", *(f"--{k}={v}" for k, v in small.items() if k not in ("queue", "splits"))]
+    command = [sys.executable, str(tmp_path / "two.py"), "pretrain", *flags, f"--out={tmp_path / 'run'}", "--json"]
+
+    def call(**more: str) -> subprocess.CompletedProcess:
+        environment = os.environ | {"OMP_NUM_THREADS": "1"} | more
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+
+    stopped = call(STOP="1")
+    assert stopped.returncode == 130 and stopped.stdout == "", stopped.stderr
+    assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == 4
+    ended = call()
+    assert ended.returncode == 0, ended.stderr
+    (line,) = ended.stdout.splitlines()
+    assert json.loads(line)["loss"] > 0 and (tmp_path / "run" / "backbone.safetensors").exists()
+
+
 class Toy(torch.nn.Module):
     """A method without batch statistics: a mean over the batch is the mean over its equal parts."""
 

@@ -113,14 +113,21 @@ class Pretraining:
             began = now
             self._check(losses)
             self._log_step(losses[-1], optimizer, update)
-            if self._stop or now - last_save > 60 * plan.save_minutes:
+            stop, save = self._agreed(self._stop, now - last_save > 60 * plan.save_minutes)
+            if stop or save:
                 self._save(optimizer.optimizer, losses)
                 losses = []
-                last_save = time.perf_counter()
-                if self._stop:
-                    raise KeyboardInterrupt
-                began = time.perf_counter()
+                last_save = began = time.perf_counter()
+            if stop:
+                raise KeyboardInterrupt
         self._keep(losses)
+
+    def _agreed(self, *wishes: bool) -> list[bool]:
+        """Each wish as any process has it: clocks and signals differ, but all processes must meet to save."""
+        if self.fabric.world_size == 1:
+            return list(wishes)
+        found = torch.tensor(wishes, dtype=torch.int32, device=self.fabric.device)
+        return [bool(wish) for wish in self.fabric.all_reduce(found, reduce_op="max")]
 
     def _step(self, views: Iterator[Views], step_module: Any, optimizer: Any) -> Tensor:
         """One optimiser step; returns the mean loss of its parts, still on the device."""
