@@ -14,6 +14,8 @@ from math import cos, floor, inf, sin, sqrt
 import numpy as np
 from numba import njit
 
+from whytransfer.compiled import KEPT
+
 CAMERA_HEIGHT = 2.9
 FOCAL = 1.5  # in image widths
 HORIZON = 0.16  # where the camera's height projects to, in image heights from the top
@@ -23,7 +25,7 @@ PLAIN, STRIPES, CHECKER, DOTS, NOISE = range(5)  # textures
 SWEEP, FLOOR, WALLPAPER, TILES, CLOUDS = range(5)  # backgrounds
 TAU = 6.283185307179586
 
-kernel = njit(cache=True, nogil=True, error_model="numpy")  # called from Python
+kernel = njit(cache=KEPT, nogil=True, error_model="numpy")  # called from Python
 helper = njit(nogil=True, error_model="numpy", forceinline=True)  # calls that pass arrays cost more than the work
 
 # Columns of an object: shape (-1: absent), position, radius of the bounding sphere, rotation to the world (row by row),

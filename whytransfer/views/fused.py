@@ -15,10 +15,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from whytransfer.compiled import KEPT
 from whytransfer.views.parameters import Op
 
-_jit = njit(nogil=True, fastmath=True, error_model="numpy", cache=True)
-_inline = njit(nogil=True, fastmath=True, error_model="numpy", cache=True, inline="always")
+_jit = njit(nogil=True, fastmath=True, error_model="numpy", cache=KEPT)
+_inline = njit(nogil=True, fastmath=True, error_model="numpy", cache=KEPT, inline="always")
 
 _SKIP, _BRIGHTNESS, _CONTRAST, _SATURATION = int(Op.SKIP), int(Op.BRIGHTNESS), int(Op.CONTRAST), int(Op.SATURATION)
 _HUE, _GRAYSCALE, _BLUR, _SOLARISE = int(Op.HUE), int(Op.GRAYSCALE), int(Op.BLUR), int(Op.SOLARISE)
