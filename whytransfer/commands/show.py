@@ -8,12 +8,14 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from whytransfer.commands.common import Settings, print_json
+from whytransfer.errors import InputError
 
 
 class ShowViewsSettings(Settings):
     """Draw a recipe's views as a contact sheet: each picture with its crops marked, then what the network sees of it.
 
-    Look at it before training: what the views change is what the backbone learns to ignore.
+    Look at it before training: what the views change is what the backbone learns to ignore. With the same --images,
+    --recipe, --size, --cache-px and --seed these are the very views of a pretraining run, from epoch 0 on.
 
     Examples:
       whytransfer show views --images photos/ --recipe default --out views.png
@@ -26,12 +28,14 @@ class ShowViewsSettings(Settings):
     """PNG file to write."""
     recipe: str = "default"
     """default, spatial, appearance, moco-v1, simclr, byol, detcon-s, detcon-b, supervised, ladder-1 ... ladder-5."""
-    size: Annotated[int, Field(ge=8, le=1024)] = 128
+    size: Annotated[int, Field(ge=8, le=1024)] = 64
     """Side of the views in pixels."""
+    cache_px: Annotated[int, Field(ge=0)] | None = None
+    """Larger pictures are shrunk to this shorter side first, as pretrain does; 2 x size when not given, 0: never."""
     count: Annotated[int, Field(ge=1, le=100)] = 6
     """Pictures, spread evenly over the set."""
     seed: int = 0
-    """The views are those of a pretraining run with this seed, from epoch 0 on."""
+    """Decides everything drawn."""
 
 
 def show_views(**settings: Any) -> Path:
@@ -43,15 +47,21 @@ def run(s: ShowViewsSettings) -> Path:
     import numpy as np
 
     from whytransfer.images import open_images
+    from whytransfer.images.build import pixels_of
+    from whytransfer.runs import atomic_write
     from whytransfer.views.recipes import recipe
     from whytransfer.views.sheet import contact_sheet
 
     views = recipe(s.recipe)
+    if s.out.suffix.lower() != ".png":
+        raise InputError(f"--out {s.out}: the contact sheet is a PNG file, so give a name that ends in .png")
     images = open_images(s.images)
-    chosen = np.unique(np.linspace(0, len(images) - 1, min(s.count, len(images))).astype(int))
-    pixels = [np.ascontiguousarray(images[int(i)].image.permute(1, 2, 0).numpy()) for i in chosen]
     s.out.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(pixels, views, s.size, s.seed, s.out, index=chosen)
+    chosen = np.unique(np.linspace(0, len(images) - 1, min(s.count, len(images))).astype(int))
+    side = None if s.cache_px == 0 else s.cache_px or 2 * s.size
+    pixels = [pixels_of(images, int(i), side) for i in chosen]  # as the cache holds them, without building it
+    sheet = contact_sheet(pixels, views, s.size, s.seed, index=chosen)
+    atomic_write(s.out, lambda file: sheet.save(file, format="PNG", optimize=True))
     return s.out
 
 

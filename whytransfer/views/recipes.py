@@ -56,7 +56,9 @@ spatial = (
     Flip(),
 )
 
-# ... and without crop and flip. Jitter and blur act on the picture's own pixels, before it is resized.
+# ... and without crop and flip. Jitter and blur come before the resize, as in the paper, so a blur of so many pixels
+# is weaker in the view the larger the picture is. The picture is the cached one, whose shorter side is at most twice
+# the view's; the paper's loader hands over the file's own pixels: --cache-px 0 does the same.
 appearance = (
     ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8),
     Grayscale(p=0.2),

@@ -6,9 +6,7 @@ Worth a look before training: what the views change is what the backbone learns 
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,34 +29,21 @@ def contact_sheet(
     recipe: Recipe,
     size_px: int,
     seed: int,
-    path: Path | str,
     index: Sequence[int] | NDArray[np.integer] | None = None,
     epochs: int | None = None,
-) -> Path:
-    """Write a PNG: one row per picture, with the views that a run with this seed sees in its first epochs.
+) -> Image.Image:
+    """One row per picture, with the views that a run with this seed sees in its first epochs.
 
     `index` are the pictures' positions in their set (default: 0, 1, ...); `epochs` says how many to show (default: six
-    columns in all). An unfinished file never carries the final name. Raises InputError unless the name ends in .png.
+    columns in all).
     """
-    path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise InputError(f"contact sheet {str(path)!r}: the format is PNG, so give a name that ends in .png")
     if len(pixels) == 0:
         raise InputError("contact sheet of no pictures: give at least one")
     addresses = np.arange(len(pixels)) if index is None else np.asarray(index)
     epochs = max(1, 6 // len(recipe.views)) if epochs is None else epochs
     sheet = _Sheet(recipe, size_px, columns=epochs * len(recipe.views))
     viewer = Viewer(recipe, size_px, seed)
-    rows = [_row(viewer, picture, addresses[[k]], epochs) for k, picture in enumerate(pixels)]
-    image = sheet.draw(pixels, rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        image.save(partial, format="PNG", optimize=True)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    return sheet.draw(pixels, [_row(viewer, picture, addresses[[k]], epochs) for k, picture in enumerate(pixels)])
 
 
 @dataclasses.dataclass(frozen=True)
