@@ -24,6 +24,7 @@ class Coloured:
     labels: np.ndarray
     classes: tuple[str, ...] = ("red", "green", "blue")
     name: str = "coloured"
+    fingerprint: str = "c0"
     noise: float = 60.0
     seed: int = 0
     colours: dict = field(default_factory=lambda: {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200)})
@@ -101,6 +102,12 @@ def test_queries_are_not_in_the_bank_and_a_seed_keeps_both(monkeypatch):
     assert set(one._bank) != set(other._bank)
     assert one.look(MeanColour()) == same.look(MeanColour())
     assert one.queries_from == "training images" and watch(coloured(), coloured(9)).queries_from == "val images"
+
+
+def test_the_identity_changes_with_the_queries():
+    images, one, two = coloured(), coloured(9, fingerprint="v1"), coloured(9, fingerprint="v2")
+    assert len({watch(images, val).identity for val in (None, one, two)}) == 3
+    assert watch(images, one).identity == watch(images, coloured(9, fingerprint="v1")).identity
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 import whytransfer
 from whytransfer.errors import InputError, RunError
+from whytransfer.pretraining import describe
 
 SMALL = {
     "images": "scenes:96:0:24",
@@ -130,6 +131,25 @@ def test_random_features_are_those_of_the_start_whenever_watching_begins(uninter
     stop_after(8, out=tmp_path / "early")
     summary = whytransfer.pretrain(out=tmp_path / "early", **SMALL, monitor=False)
     assert "not watched" in summary["standing"] and summary["loss"] == uninterrupted[1]["loss"]
+
+
+def test_other_queries_after_a_stop_have_random_features_of_their_own(tmp_path, photos):
+    for i, path in enumerate(sorted(photos.rglob("*.*"))):
+        path.rename(photos / f"{i}{path.suffix}")  # no class folders: unlabelled
+    for folder in [p for p in photos.iterdir() if p.is_dir()]:
+        folder.rmdir()
+    val = "scenes:60:5:24"
+    whole = whytransfer.pretrain(out=tmp_path / "whole", **SMALL, val=val)
+    stop_after(8, out=tmp_path / "changed", val=str(photos))  # without kNN, as its queries have no labels
+    summary = whytransfer.pretrain(out=tmp_path / "changed", **SMALL, val=val)
+    keys = ["random_knn", "random_pairs", "knn", "standing", "knn_queries"]
+    assert {k: summary[k] for k in keys} == {k: whole[k] for k in keys}
+
+
+def test_an_epoch_is_described_without_random_features_too():
+    row = {"loss": 1.0, "knn": 40.0, "pairs": 50.0, "spread": 0.5, "rank": 9.0}
+    assert "kNN 40.0 % (random features not measured)  pairs 50 % (random not measured)" in describe(row, {})
+    assert "kNN 40.0 % (random features 30.0 %)" in describe(row, {"knn": 30.0, "pairs": 2.0})
 
 
 def test_another_configuration_in_the_folder_is_refused(uninterrupted):

@@ -40,7 +40,8 @@ class Monitor:
     """Measures a backbone on a fixed bank and fixed queries, the same ones every epoch and in every run of a seed.
 
     `images` is what is trained on; `val` gives the queries where it is there (its classes are matched by name), else
-    they are training images outside the bank, which flatters a supervised run: `queries_from` says which.
+    they are training images outside the bank, which flatters a supervised run: `queries_from` says which. Looks
+    compare where `identity` is the same.
     Raises InputError when `val` has a class that `images` lacks.
     """
 
@@ -48,6 +49,7 @@ class Monitor:
         self.images, self.size_px, self.amp = images, size_px, amp
         order = np.random.Generator(np.random.Philox(key=[seed, 2**31])).permutation(len(images))
         self.queries_from = "training images" if val is None else "val images"
+        self.identity = self.queries_from if val is None else f"{self.queries_from} {val.fingerprint}"
         if val is None:
             n_queries = min(QUERIES, len(order) // 3)
             self._queries, self._query_set = order[:n_queries], images

@@ -45,7 +45,8 @@ class State:
 
     step: int = 0
     seconds: float = 0.0
-    random: dict[str, Any] = field(default_factory=dict)  # the untrained backbone's standing
+    random: dict[str, Any] = field(default_factory=dict)  # the untrained backbone's standing ...
+    watched: str = ""  # ... on these queries
     metrics: list[dict[str, Any]] = field(default_factory=list)
     epoch_losses: list[float] = field(default_factory=list)  # of the epoch that is under way
 
@@ -81,13 +82,11 @@ class Pretraining:
         """Train to the end of the plan, from the last checkpoint if there is one; return what `--json` prints."""
         method = self.method.to(self.fabric.device, memory_format=torch.channels_last)
         optimizer = build_optimizer(self.plan.training, method)
-        saved = self.run.load()
-        random = saved["random"] if saved else {}
-        if self.monitor and self.fabric.is_global_zero and not random:
-            random = self.monitor.look(method.backbone).as_dict()  # untrained, so before a checkpoint changes it
+        saved = self.run.load() or {}
+        random, watched = self._random_features(saved)  # untrained, so before a checkpoint changes them
         if saved:
             self._restore(saved, optimizer)
-        self.state.random = random
+        self.state.random, self.state.watched = random, watched
         step_module, fabric_optimizer = self.fabric.setup(_Step(method), optimizer)
         method.train()
         total = self.plan.epochs * self.per_epoch
@@ -96,6 +95,13 @@ class Pretraining:
                 self._epoch(epoch, step_module, fabric_optimizer, update)
                 self._end_epoch(epoch, optimizer)
         return self._finish()
+
+    def _random_features(self, saved: dict[str, Any]) -> tuple[dict[str, Any], str]:
+        """The standing of the untrained backbone: the saved one, unless other queries are watched now than then."""
+        random, watched = saved.get("random", {}), saved.get("watched", "")
+        if self.monitor is None or not self.fabric.is_global_zero or (random and watched == self.monitor.identity):
+            return random, watched
+        return self.monitor.look(self.method.backbone).as_dict(), self.monitor.identity
 
     def _epoch(self, epoch: int, step_module: Any, optimizer: Any, update: progress.Update) -> None:
         fabric, plan = self.fabric, self.plan
@@ -222,7 +228,7 @@ class Pretraining:
     def _restore(self, saved: dict[str, Any], optimizer: Any) -> None:
         self.method.load_state_dict(saved["method"])
         optimizer.load_state_dict(saved["optimizer"])
-        self.state = State(**{k: saved[k] for k in vars(self.state)})
+        self.state = State(**{k: saved[k] for k in vars(self.state) if k in saved})
         progress.say(f"continuing {self.run.path} at step {self.state.step} of {self.plan.epochs * self.per_epoch}")
 
     def _finish(self) -> dict[str, Any]:
@@ -242,13 +248,17 @@ def describe(row: dict[str, Any], random: dict[str, Any]) -> str:
     """One epoch in words: loss, standing against random features, speed."""
     words = [f"loss {row['loss']:.3f}"]
     if row.get("knn") is not None:
-        words.append(f"kNN {row['knn']:.1f} % (random features {random['knn']:.1f} %)")
+        words.append(f"kNN {row['knn']:.1f} % (random features {_percent(random.get('knn'), 1)})")
     if "pairs" in row:
-        words.append(f"pairs {row['pairs']:.0f} % (random {random['pairs']:.0f} %)")
+        words.append(f"pairs {row['pairs']:.0f} % (random {_percent(random.get('pairs'), 0)})")
         words.append(f"spread {row['spread']:.2f}  rank {row['rank']:.0f}")
     if "images_per_second" in row:
         words.append(f"{row['images_per_second']:.0f} images/s")
     return "  ".join(words)
+
+
+def _percent(value: float | None, digits: int) -> str:
+    return "not measured" if value is None else f"{value:.{digits}f} %"
 
 
 @contextlib.contextmanager

@@ -346,7 +346,7 @@ def _summary(out: Path, result: dict[str, Any]) -> dict[str, Any]:
     summary = {k: v for k, v in result.items() if k not in ("random", "epoch")}
     if not random or "pairs" not in result:
         return {"run": str(out), **summary, "standing": "not watched (--no-monitor)"}
-    if result.get("knn") is not None:
+    if result.get("knn") is not None and random.get("knn") is not None:
         gain = result["knn"] - random["knn"]
         than = "above" if gain >= 0 else "BELOW"
         words = f"kNN {result['knn']:.1f} %, random features {random['knn']:.1f} %: {abs(gain):.1f} points {than} "
