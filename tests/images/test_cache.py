@@ -21,6 +21,7 @@ from whytransfer.errors import InputError, RunError
 from whytransfer.images import Folder, open_images, subset
 from whytransfer.images import build as build_module
 from whytransfer.images import cache as cache_module
+from whytransfer.images import folder as folder_module
 from whytransfer.images.build import pixels_of
 from whytransfer.images.cache import PixelCache, default_folder
 
@@ -123,6 +124,25 @@ def test_a_file_edited_just_now_is_noticed_even_with_the_same_time(photos, tmp_p
     Image.new("RGB", (8, 8), "blue").save(path)
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert PixelCache.open(Folder(photos), None, tmp_path / "cache").fingerprint != before.fingerprint
+
+
+def test_a_file_that_may_be_read_again_comes_back(aged, tmp_path, monkeypatch, calls):
+    """chmod changes neither size nor time of change, so a set with unread files is not known by its stamp."""
+
+    def locked(path, *arguments, **options):
+        if str(path) == str(aged / "cat" / "0.jpg"):
+            raise PermissionError(13, "Permission denied")
+        return open(path, *arguments, **options)
+
+    def opened():
+        return PixelCache.open(Folder(aged), None, tmp_path / "cache", skip_unreadable=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder_module, "open", locked, raising=False)
+        assert opened().dropped == (str(aged / "cat" / "0.jpg"),)
+        calls["decoded"] = 0
+        assert len(opened()) == 11 and calls["decoded"] == 0
+    assert opened().dropped == () and len(opened()) == 12
 
 
 def test_policies_have_their_own_entries(photos, tmp_path):

@@ -61,6 +61,7 @@ def build(
     writer = _Writer(folder / "pixels.bin", policy.max_bytes, len(images))
     digests: list[bytes] = []
     dropped: list[tuple[int, str, str]] = []
+    unread = 0
     try:
         with open(folder / "pixels.bin", "wb") as file:
             for i, (part, pixels) in enumerate(_decoded(images, policy.max_side_px)):
@@ -68,6 +69,7 @@ def build(
                 if isinstance(pixels, Unreadable):
                     _refuse(pixels, policy, images)
                     dropped.append((i, pixels.name, pixels.reason))
+                    unread += not part
                 else:
                     writer.add(file, pixels)
                 if progress and ((i + 1) % _REPORT_EVERY == 0 or i + 1 == len(images)):
@@ -83,7 +85,8 @@ def build(
         _, name, reason = dropped[0]
         raise InputError(f"none of the {len(images):,} images of {images.name} can be read; first {name}: {reason}")
     fingerprint = fingerprint or combine(images, digests)  # type: ignore[arg-type]  # no fingerprint: it is Encoded
-    return Entry(fingerprint, sizes, str(policy), len(writer.sides), writer.cached, writer.bytes, tuple(dropped))
+    counts = len(writer.sides), writer.cached, writer.bytes
+    return Entry(fingerprint, sizes, str(policy), *counts, tuple(dropped), unread)
 
 
 class _Writer:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from whytransfer.errors import InputError
 from whytransfer.images.build import Policy, Progress, build, pixels_of
-from whytransfer.images.content import Encoded, digest
+from whytransfer.images.content import Encoded, Stamp, digest
 from whytransfer.images.store import Entry, Store, readable
 from whytransfer.records import ImageSet
 
@@ -108,22 +108,22 @@ def default_folder() -> Path:
 
 def _find_or_build(images: ImageSet, store: Store, policy: Policy, progress: Progress | None) -> tuple[Entry, Path]:
     stamp = images.stamp() if isinstance(images, Encoded) else None
-    fingerprint = images.fingerprint() if stamp is None else store.recall(stamp)
-    if stamp and not fingerprint and store.has_copy(stamp, str(policy)):
+    fingerprint = recalled = store.recall(stamp) if stamp else None
+    if stamp is None or (not recalled and store.has_copy(stamp, str(policy))):
         fingerprint = images.fingerprint()
-        store.remember(stamp, fingerprint)
     found = _found(store, fingerprint, policy)
     if found is None:
         with store.building(_key((stamp.files if stamp else fingerprint) or "", policy)) as folder:
-            fingerprint = store.recall(stamp) if stamp else fingerprint
+            fingerprint = fingerprint or (store.recall(stamp) if stamp else None)
             found = _found(store, fingerprint, policy)  # by another process, while this one waited
             if found is None:
                 entry = build(images, folder, policy, fingerprint, stamp.sizes if stamp else "", progress)
                 key = _entry_key(entry, policy)
                 store.publish(folder, key, entry)
                 found = entry, store.path(key)
-                if stamp:
-                    store.remember(stamp, entry.fingerprint)
+            _remember(store, stamp, found[0])  # before another process, waiting, looks
+    elif not recalled:
+        _remember(store, stamp, found[0])
     entry, path = found
     if entry.dropped and not policy.skip_unreadable:
         _, name, reason = entry.dropped[0]
@@ -132,6 +132,12 @@ def _find_or_build(images: ImageSet, store: Store, policy: Policy, progress: Pro
             f"{images.name}). Repair or delete them, or leave them out with --skip-unreadable (skip_unreadable=True)."
         )
     return entry, path
+
+
+def _remember(store: Store, stamp: Stamp | None, entry: Entry) -> None:
+    """Know these files by their stamp from now on; not where some could not be read, which a chmod mends unseen."""
+    if stamp and not entry.unread:
+        store.remember(stamp, entry.fingerprint)
 
 
 def _found(store: Store, fingerprint: str | None, policy: Policy) -> tuple[Entry, Path] | None:

@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from whytransfer.images.decode import Unreadable
 from whytransfer.images.index import Names
 from whytransfer.records import ImageSet
 
@@ -62,8 +63,15 @@ def stamp_of(place: str, files: Iterable[tuple[str, int, int]]) -> Stamp:
 def fingerprint_of(images: Encoded) -> str:
     """The fingerprint of the files as they are now: every byte is read, by all processors."""
     with ThreadPoolExecutor(threads()) as pool:
-        digests = pool.map(lambda i: digest(images.encoded(i)), range(len(images)), chunksize=64)
-        return combine(images, digests)
+        return combine(images, pool.map(lambda i: _digest_of(images, i), range(len(images)), chunksize=64))
+
+
+def _digest_of(images: Encoded, i: int) -> bytes:
+    """As it is when a cache entry is built: b"" stands for what cannot be read."""
+    try:
+        return digest(images.encoded(i))
+    except Unreadable:
+        return b""
 
 
 def combine(images: Encoded, digests: Iterable[bytes]) -> str:

@@ -37,6 +37,7 @@ class Entry:
     cached: int  # the first so many are in pixels.bin
     bytes: int  # length of pixels.bin
     dropped: tuple[tuple[int, str, str], ...] = ()  # (position, name, reason) of unreadable images
+    unread: int = 0  # of these, files that could not even be read: a chmod mends them without a trace in their stamp
 
 
 def readable(size: int) -> str:
