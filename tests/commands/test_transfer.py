@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 import whytransfer
-from whytransfer.commands.transfer import interval
+from whytransfer.commands.transfer import interval, sizes_of, table_of
 from whytransfer.errors import InputError
 from whytransfer.records import Result
 from whytransfer.tasks import TASKS
@@ -103,6 +103,35 @@ def test_images_have_the_size_of_the_pretraining_and_are_opened_once(stub, tmp_p
     transfer(tmp_path, "random:resnet18-small:1", "random:resnet18-small:2", size=None, batch=3)
     assert [(size, batch) for size, batch, _ in stub.built] == [(64, 3), (64, 3)]
     assert stub.built[0][2] is stub.built[1][2]
+
+
+def run_at(folder, size, seed=1):
+    """A run folder as pretraining leaves it."""
+    from safetensors.torch import save_file
+
+    from whytransfer.backbones.load import load_backbone
+
+    folder.mkdir()
+    save_file(load_backbone(f"random:resnet18-small:{seed}").state_dict(), folder / "backbone.safetensors")
+    (folder / "card.json").write_text(json.dumps({"arch": "resnet18-small", "size": size, "finished": True}))
+    return str(folder)
+
+
+def test_random_weights_see_what_the_run_beside_them_sees(stub, tmp_path, capsys):
+    run, random = run_at(tmp_path / "run", 24), "random:resnet18-small"
+    transfer(tmp_path / "out", random, run, f"{run}/backbone.safetensors", size=None)
+    assert [size for size, _, _ in stub.built] == [24, 24, 24]
+    assert "different sizes" not in capsys.readouterr().err
+    assert sizes_of(["torchvision:resnet18:x", random, run]) == [224, 24, 24]
+    assert sizes_of([random, "torchvision:resnet18:x"]) == [224, 224] and sizes_of([random]) == [64]
+
+
+def test_different_sizes_are_said_and_shown(stub, tmp_path, capsys):
+    runs = run_at(tmp_path / "a", 24), run_at(tmp_path / "b", 32)
+    columns, rows = table_of(transfer(tmp_path / "out", *runs, size=None))
+    assert f"different sizes ({runs[0]} at 24 px, {runs[1]} at 32 px); --size N" in capsys.readouterr().err
+    assert columns[1] == "size" and [row[1] for row in rows] == ["24 px"] * 2 + ["32 px"] * 2
+    assert table_of(transfer(tmp_path / "out", *runs))[0][1] == "metric"
 
 
 def test_every_backbone_is_found_before_the_first_works(stub, tmp_path):

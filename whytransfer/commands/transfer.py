@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from whytransfer.commands.common import Settings, print_json, print_table
+
+ELSEWHERE_PX = 224  # what published weights were pretrained on, but for few
+ALONE_PX = 64  # random weights without a run beside them
 
 
 class TransferSettings(Settings):
@@ -36,7 +40,8 @@ class TransferSettings(Settings):
     task: str = "readout"
     """readout, knn, sgd-readout or factors."""
     size: Annotated[int, Field(ge=8, le=2048)] | None = None
-    """Side of the images in pixels; that of the pretraining when not given (224 for weights from elsewhere)."""
+    """Side of the images in pixels; when not given, that of each pretraining (224 for weights from elsewhere; random:
+    weights take that of the run beside them)."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Decides folds, initial weights and bootstrap draws."""
     batch: Annotated[int, Field(ge=1)] = 256
@@ -66,11 +71,14 @@ def run(s: TransferSettings) -> Iterator[Any]:
     if s.task not in TASKS:
         raise unknown_name("task", s.task, TASKS)
     backbones = [load_backbone(spec, device_of(s.device)) for spec in s.backbone]  # all of them before the work starts
+    sizes = [s.size] * len(backbones) if s.size else sizes_of(s.backbone)
+    if len(set(sizes)) > 1:
+        seen = ", ".join(f"{spec} at {size} px" for spec, size in zip(s.backbone, sizes, strict=True))
+        progress.say(f"note: the backbones see images of different sizes ({seen}); --size N shows all the same")
     sets: dict[int, Any] = {}  # by size in pixels
-    for spec, backbone in zip(s.backbone, backbones, strict=True):
+    for spec, backbone, size in zip(s.backbone, backbones, sizes, strict=True):
         if backbone.note:
             progress.say(f"note: {spec}: {backbone.note}")
-        size = s.size or _pretraining_size(spec)
         if size not in sets:
             sets[size] = _images(s, s.train, size), _images(s, s.test, size)
         train, test = sets[size]
@@ -103,9 +111,20 @@ def show(s: TransferSettings) -> None:
         if s.as_json:
             print_json([dataclasses.asdict(result)])
     if not s.as_json:
-        rows = [(r.model, r.metric, f"{r.value:.2f} {r.unit}", interval(r), r.n) for r in results]
-        print_table(f"{s.task}: {s.train} -> {s.test}", ["backbone", "metric", "value", "95 % interval", "n"], rows)
+        print_table(f"{s.task}: {s.train} -> {s.test}", *table_of(results))
         print(f"saved in {s.out / 'results.jsonl'}")
+
+
+def table_of(results: Sequence[Any]) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows for people; the size of the images is a column where it is not the same for all."""
+    columns = ["backbone", "metric", "value", "95 % interval", "n"]
+    rows = [[r.model, r.metric, f"{r.value:.2f} {r.unit}", interval(r), r.n] for r in results]
+    sizes = [r.provenance["size_px"] for r in results]
+    if len(set(sizes)) > 1:
+        columns.insert(1, "size")
+        for row, size in zip(rows, sizes, strict=True):
+            row.insert(1, f"{size} px")
+    return columns, rows
 
 
 def interval(result: Any) -> str:
@@ -113,13 +132,24 @@ def interval(result: Any) -> str:
     return "" if result.low is None else f"[{result.low:.2f}, {result.high:.2f}]"
 
 
-def _pretraining_size(spec: str) -> int:
-    import json
+def sizes_of(specs: Sequence[str]) -> list[int]:
+    """Side in pixels at which each backbone sees images: that of its pretraining, 224 for weights from elsewhere.
 
-    card = Path(spec) / "card.json"
-    if card.is_file():
-        return int(json.loads(card.read_text())["size"])
-    return 64 if spec.startswith("random:") else 224
+    random:ARCH has none of its own: it takes that of the first run beside it, else of the first other one, else 64.
+    """
+    runs = [_size_of_run(spec) for spec in specs]
+    own = [run or (None if spec.startswith("random:") else ELSEWHERE_PX) for spec, run in zip(specs, runs, strict=True)]
+    beside = next((size for size in [*runs, *own] if size), ALONE_PX)
+    return [size or beside for size in own]
+
+
+def _size_of_run(spec: str) -> int | None:
+    """The size on the card of a run folder, or of the folder that a weight file lies in; None where there is no run."""
+    path = Path(spec)
+    card = (path.parent if path.is_file() else path) / "card.json"
+    if not (path.exists() and card.is_file()):
+        return None
+    return int(json.loads(card.read_text())["size"])
 
 
 def _images(s: TransferSettings, spec: str, size: int) -> Any:
@@ -145,8 +175,6 @@ def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _keep(folder: Path, results: list[Any]) -> None:
     """Replace the results of equal _key in results.jsonl, keep the others."""
-    import json
-
     from whytransfer.runs import atomic_write
 
     folder.mkdir(parents=True, exist_ok=True)
