@@ -140,6 +140,13 @@ def test_every_backbone_is_found_before_the_first_works(stub, tmp_path):
     assert not stub.built and not (tmp_path / "out").exists()
 
 
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(stub, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file/out .*Choose another --out"):
+        transfer(tmp_path / "file" / "out", "random:resnet18-small")
+    assert not stub.built
+
+
 def test_an_interval_is_shown_where_there_is_one():
     bare = Result("m", "d", "t", "x", 1.0, "%", "higher", 5, 0)
     assert interval(bare) == ""

@@ -66,11 +66,13 @@ def run(s: TransferSettings) -> Iterator[Any]:
     from whytransfer.backbones.load import load_backbone
     from whytransfer.commands.pretrain import device_of
     from whytransfer.errors import unknown_name
+    from whytransfer.runs import writable_folder
     from whytransfer.tasks import TASKS
 
     if s.task not in TASKS:
         raise unknown_name("task", s.task, TASKS)
     backbones = [load_backbone(spec, device_of(s.device)) for spec in s.backbone]  # all of them before the work starts
+    writable_folder(s.out)
     sizes = [s.size] * len(backbones) if s.size else sizes_of(s.backbone)
     if len(set(sizes)) > 1:
         seen = ", ".join(f"{spec} at {size} px" for spec, size in zip(s.backbone, sizes, strict=True))
@@ -177,7 +179,6 @@ def _keep(folder: Path, results: list[Any]) -> None:
     """Replace the results of equal _key in results.jsonl, keep the others."""
     from whytransfer.runs import atomic_write
 
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "results.jsonl"
     new = [json.loads(r.to_json()) for r in results]
     old = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
