@@ -39,6 +39,33 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path):
         RunFolder.open(tmp_path / "thesis.tex", card())
 
 
+FOREIGN = {
+    "half a file": ('{"config": {', "cannot be read as a run's card"),
+    "not text": (b"\xff\xfe\x00", "cannot be read as a run's card"),
+    "a list": ("[1, 2]", "is not the card of a pretraining run"),
+    "another program's": ('{"name": "me", "finished": true}', "is not the card of a pretraining run"),
+    "no config": ('{"config": null, "finished": false}', "is not the card of a pretraining run"),
+    "no result": ('{"config": {}, "finished": true}', "holds no result"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), FOREIGN.values(), ids=FOREIGN)
+def test_a_foreign_or_damaged_card_is_refused_and_kept(tmp_path, content, message):
+    content = content if isinstance(content, bytes) else content.encode()
+    (tmp_path / "card.json").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        RunFolder.open(tmp_path, card())
+    assert (tmp_path / "card.json").read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"", b"half a checkpoint", b"PK\x03\x04 half a zip"])
+def test_a_damaged_checkpoint_is_named(tmp_path, content):
+    run = RunFolder.open(tmp_path, card())
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    with pytest.raises(InputError, match=r"checkpoint.pt cannot be read: .*delete it to start this run again"):
+        run.load()
+
+
 def test_a_folder_is_made_and_left_empty_where_it_can_be_written(tmp_path):
     assert writable_folder(str(tmp_path / "a" / "b")) == tmp_path / "a" / "b"
     assert os.listdir(tmp_path / "a" / "b") == []
@@ -82,9 +109,22 @@ def test_a_full_disk_keeps_the_old_file_and_says_what_to_do(tmp_path, number):
         except OSError as error:
             raise RuntimeError("unexpected pos 64 vs 0") from error  # as torch.save reports it
 
-    with pytest.raises(RunError, match=r"the disk is full: .*checkpoint.pt.*run the same command again"):
+    with pytest.raises(RunError, match=r"the disk is full: .*checkpoint.pt.*run the same command again\.$"):
         atomic_write(path, write)
+    with pytest.raises(RunError, match=r"What was saved before is intact. Draw it elsewhere.$"):
+        atomic_write(path, write, "Draw it elsewhere.")
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["checkpoint.pt"]
+
+
+def test_only_a_run_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
+    run = RunFolder.open(tmp_path, card())
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(RunError, match="the run goes on from its last checkpoint"):
+        run.save({"step": 1, "metrics": []})
 
 
 def test_other_failures_keep_their_traceback_and_leave_nothing(tmp_path):

@@ -13,6 +13,7 @@ import contextlib
 import errno
 import json
 import os
+import pickle
 import platform
 import shutil
 import sys
@@ -27,10 +28,12 @@ from safetensors.torch import save as safetensors_bytes
 from whytransfer.errors import InputError, RunError
 
 
-def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def atomic_write(
+    path: Path, write: Callable[[BinaryIO], object], advice: str = "Free some space and run the same command again."
+) -> None:
     """Write aside, flush, rename: `path` holds the old content or the new one, never half of it.
 
-    Raises RunError when the disk is full; the old file stays and the partial one is removed.
+    Raises RunError, which ends in `advice`, when the disk is full; the old file stays and the partial one is removed.
     """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     aside = Path(name)
@@ -46,8 +49,7 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
             free = shutil.disk_usage(path.parent).free
             raise RunError(
                 f"the disk is full: {path} could not be written ({free / 2**20:.0f} MiB free now). What was saved "
-                "before is intact. Free some space and run the same command again: the run goes on from its last "
-                "checkpoint."
+                f"before is intact. {advice}"
             ) from None
         raise
 
@@ -81,9 +83,26 @@ def _is_disk_full(error: BaseException | None) -> bool:
     return False
 
 
-def write_json(path: Path, content: Any) -> None:
+GO_ON = "Free some space and run the same command again: the run goes on from its last checkpoint."
+
+
+def write_json(path: Path, content: Any, advice: str = GO_ON) -> None:
     """Indented JSON, atomically."""
-    atomic_write(path, lambda file: file.write(json.dumps(content, indent=1, sort_keys=True).encode() + b"\n"))
+    text = json.dumps(content, indent=1, sort_keys=True).encode() + b"\n"
+    atomic_write(path, lambda file: file.write(text), advice)
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """The card of a pretraining run; InputError for a damaged file and for a card of something else."""
+    try:
+        card = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as a run's card: {error}. Choose another --out.") from None
+    if not (isinstance(card, dict) and isinstance(card.get("config"), dict) and isinstance(card.get("finished"), bool)):
+        raise InputError(f"{path} is not the card of a pretraining run. Choose another --out.")
+    if card["finished"] and not isinstance(card.get("result"), dict):
+        raise InputError(f"{path} says that its run is finished, and holds no result. Choose another --out.")
+    return card
 
 
 class RunFolder:
@@ -98,11 +117,12 @@ class RunFolder:
     def open(cls, path: Path | str, card: Mapping[str, Any]) -> RunFolder:
         """Create the folder, or reopen it when its card has the same `config`.
 
-        Raises InputError naming every differing key when the folder holds another configuration.
+        Raises InputError naming every differing key when the folder holds another configuration, and for a folder
+        that cannot be written or holds something else.
         """
         run = cls(writable_folder(path))
         if run._card_path.exists():
-            run.card = json.loads(run._card_path.read_text())
+            run.card = read_card(run._card_path)
             run._refuse_other(json.loads(json.dumps(card["config"])))
         elif any(p for p in run.path.iterdir() if not p.name.startswith(".")):
             raise InputError(
@@ -154,23 +174,30 @@ class RunFolder:
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Replace the checkpoint and the metrics file."""
-        atomic_write(self._checkpoint_path, lambda file: torch.save(dict(state), file))
+        atomic_write(self._checkpoint_path, lambda file: torch.save(dict(state), file), GO_ON)
         lines = "".join(json.dumps(row) + "\n" for row in state["metrics"]).encode()
-        atomic_write(self.path / "metrics.jsonl", lambda file: file.write(lines))
+        atomic_write(self.path / "metrics.jsonl", lambda file: file.write(lines), GO_ON)
         self.last_saved = state["step"]
 
     def load(self) -> dict[str, Any] | None:
         """The last checkpoint, or None when the run has not saved yet."""
         if not self._checkpoint_path.exists():
             return None
-        state = torch.load(self._checkpoint_path, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(self._checkpoint_path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, ValueError, KeyError, OSError, pickle.UnpicklingError) as error:
+            reason = str(error).split("\n")[0]
+            raise InputError(
+                f"{self._checkpoint_path} cannot be read: {reason}. Bring a copy of it back, or delete it to start "
+                "this run again."
+            ) from None
         self.last_saved = state["step"]
         return state
 
     def finish(self, backbone: Mapping[str, torch.Tensor], result: Mapping[str, Any]) -> None:
         """Write the backbone's weights, then mark the card as finished."""
         content = safetensors_bytes({k: v.detach().cpu().contiguous() for k, v in backbone.items()})
-        atomic_write(self.path / "backbone.safetensors", lambda file: file.write(content))
+        atomic_write(self.path / "backbone.safetensors", lambda file: file.write(content), GO_ON)
         self.card = {**self.card, "finished": True, "result": dict(result)}
         write_json(self._card_path, self.card)
 
