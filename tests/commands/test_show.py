@@ -7,7 +7,7 @@ from PIL import Image
 import whytransfer
 from whytransfer.commands.pretrain import PretrainSettings, open_pixels
 from whytransfer.commands.show import ShowViewsSettings
-from whytransfer.errors import InputError
+from whytransfer.errors import InputError, RunError
 from whytransfer.images import open_images
 from whytransfer.images.build import pixels_of
 from whytransfer.views import Viewer, recipe
@@ -73,3 +73,36 @@ def test_the_views_are_those_of_a_run_which_reads_the_cache(photos, tmp_path):
 def test_size_and_seed_are_those_of_pretrain():
     for name in ("size", "seed", "cache_px"):
         assert ShowViewsSettings.model_fields[name].default == PretrainSettings.model_fields[name].default
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_drawn(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("whytransfer.views.sheet.contact_sheet", lambda *_, **__: pytest.fail("drawn"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="nothing can be written in .*Choose another --out"):
+        whytransfer.show_views(images=str(photos), out=tmp_path / "file" / "below" / "views.png")
+    with pytest.raises(InputError, match="is a file; a folder is needed"):
+        whytransfer.show_views(images=str(photos), out=tmp_path / "file" / "views.png")
+    with pytest.raises(InputError, match=r"give a name that ends in \.png"):
+        whytransfer.show_views(images=str(photos), out=tmp_path / "views.jpg")
+    (tmp_path / "views.png").mkdir()
+    with pytest.raises(InputError, match="is a folder: give the name of a PNG file"):
+        whytransfer.show_views(images=str(photos), out=tmp_path / "views.png")
+
+
+def test_a_full_disk_is_said_and_leaves_the_old_sheet(photos, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "sheets").mkdir()
+    out = tmp_path / "sheets" / "views.png"
+    out.write_bytes(b"old")
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(RunError, match="the disk is full"):
+        whytransfer.show_views(images=str(photos), out=out, size=16, count=1)
+    assert [p.read_bytes() for p in out.parent.iterdir()] == [b"old"]
+
+
+def test_a_damaged_picture_is_named(photos, tmp_path):
+    (photos / "cat" / "0.jpg").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"0\.jpg"):
+        whytransfer.show_views(images=str(photos), out=tmp_path / "views.png", count=1)

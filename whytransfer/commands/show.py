@@ -48,15 +48,17 @@ def run(s: ShowViewsSettings) -> Path:
 
     from whytransfer.images import open_images
     from whytransfer.images.build import pixels_of
-    from whytransfer.runs import atomic_write
+    from whytransfer.runs import atomic_write, writable_folder
     from whytransfer.views.recipes import recipe
     from whytransfer.views.sheet import contact_sheet
 
     views = recipe(s.recipe)
     if s.out.suffix.lower() != ".png":
         raise InputError(f"--out {s.out}: the contact sheet is a PNG file, so give a name that ends in .png")
+    if s.out.is_dir():
+        raise InputError(f"--out {s.out} is a folder: give the name of a PNG file")
     images = open_images(s.images)
-    s.out.parent.mkdir(parents=True, exist_ok=True)
+    writable_folder(s.out.parent)
     chosen = np.unique(np.linspace(0, len(images) - 1, min(s.count, len(images))).astype(int))
     side = None if s.cache_px == 0 else s.cache_px or 2 * s.size
     pixels = [pixels_of(images, int(i), side) for i in chosen]  # as the cache holds them, without building it
