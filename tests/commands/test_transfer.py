@@ -147,6 +147,27 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(stub, tmp_pa
     assert not stub.built
 
 
+LISTS = '{"model": ["m"], "data": "d", "task": "t", "seed": 0, "provenance": {}}'
+
+
+@pytest.mark.parametrize("line", ["{", "[1, 2]", "3", '{"model": "m"}', LISTS])
+def test_results_of_another_program_are_refused_before_the_work(stub, tmp_path, line):
+    transfer(tmp_path, "random:resnet18-small")
+    with open(tmp_path / "results.jsonl", "a") as file:
+        file.write(line + "\n")
+    before, stub.built[:] = (tmp_path / "results.jsonl").read_bytes(), []
+    with pytest.raises(InputError, match=r"line 3 of .*results.jsonl is no result of this command.*another --out"):
+        transfer(tmp_path, "random:resnet18-small")
+    assert not stub.built and (tmp_path / "results.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("card", ["{}", '{"size": "big"}', "[]", '{"size": null}', "{"])
+def test_a_card_without_a_size_is_named(tmp_path, card):
+    (tmp_path / "card.json").write_text(card)
+    with pytest.raises(InputError, match=r"card.json does not tell the size of the images.*Give --size"):
+        sizes_of([str(tmp_path)])
+
+
 def test_an_interval_is_shown_where_there_is_one():
     bare = Result("m", "d", "t", "x", 1.0, "%", "higher", 5, 0)
     assert interval(bare) == ""

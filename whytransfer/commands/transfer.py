@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from whytransfer.commands.common import Settings, print_json, print_table
+from whytransfer.errors import InputError
 
 ELSEWHERE_PX = 224  # what published weights were pretrained on, but for few
 ALONE_PX = 64  # random weights without a run beside them
@@ -72,7 +73,7 @@ def run(s: TransferSettings) -> Iterator[Any]:
     if s.task not in TASKS:
         raise unknown_name("task", s.task, TASKS)
     backbones = [load_backbone(spec, device_of(s.device)) for spec in s.backbone]  # all of them before the work starts
-    writable_folder(s.out)
+    kept_results(writable_folder(s.out))  # a file that is not ours is refused before the work, not after it
     sizes = [s.size] * len(backbones) if s.size else sizes_of(s.backbone)
     if len(set(sizes)) > 1:
         seen = ", ".join(f"{spec} at {size} px" for spec, size in zip(s.backbone, sizes, strict=True))
@@ -151,7 +152,13 @@ def _size_of_run(spec: str) -> int | None:
     card = (path.parent if path.is_file() else path) / "card.json"
     if not (path.exists() and card.is_file()):
         return None
-    return int(json.loads(card.read_text())["size"])
+    try:
+        return int(json.loads(card.read_text())["size"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{card} does not tell the size of the images ({type(error).__name__}: {error}): it is damaged or not a "
+            "run's. Give --size."
+        ) from None
 
 
 def _images(s: TransferSettings, spec: str, size: int) -> Any:
@@ -175,14 +182,28 @@ def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return *(row[name] for name in named), *(row["provenance"].get(name) for name in content)
 
 
+def kept_results(folder: Path) -> list[dict[str, Any]]:
+    """The rows of results.jsonl in a folder; [] without one. InputError naming the line that is no result."""
+    path = folder / "results.jsonl"
+    rows = []
+    for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else (), 1):
+        try:
+            rows.append(json.loads(line))
+            hash(_key(rows[-1]))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise InputError(
+                f"line {number} of {path} is no result of this command: the file is damaged or another program's. "
+                "Remove that line, or choose another --out."
+            ) from None
+    return rows
+
+
 def _keep(folder: Path, results: list[Any]) -> None:
     """Replace the results of equal _key in results.jsonl, keep the others."""
     from whytransfer.runs import atomic_write
 
-    path = folder / "results.jsonl"
     new = [json.loads(r.to_json()) for r in results]
-    old = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     replaced = {_key(row) for row in new}
-    kept = [row for row in old if _key(row) not in replaced]
+    kept = [row for row in kept_results(folder) if _key(row) not in replaced]
     content = "".join(json.dumps(r, sort_keys=True) + "\n" for r in [*kept, *new]).encode()
-    atomic_write(path, lambda file: file.write(content))
+    atomic_write(folder / "results.jsonl", lambda file: file.write(content))
