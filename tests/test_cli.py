@@ -63,6 +63,7 @@ def test_the_top_level_lists_every_command(capsys):
         ([*PRETRAIN, "--backbone=resnet19"], "Did you mean 'resnet1"),
         ([*PRETRAIN, "--batch=128", "--method=supervised"], "--batch 128 is larger than the data: 64 images"),
         ([*PRETRAIN, "--method=moco-v2", "--batch=24", "--queue=64", "--splits=2"], "64 keys is not divisible by"),
+        ([*PRETRAIN, "--method=supervised", "--batch=10", "--accumulate=4"], "split evenly into 4 parts"),
         ([*PRETRAIN, "--method=supervised", "--queue=64"], "supervised has no such setting"),
         (["pretrain", "--images=nowhere", "--out=OUT"], "nowhere"),
         ([*TRANSFER, "--backbone=random:resnet18", "--task=readot"], "Did you mean 'readout'"),

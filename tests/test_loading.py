@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from whytransfer.errors import InputError
-from whytransfer.loading import ahead, batch_indices, steps_per_epoch
+from whytransfer.loading import ahead, batch_indices, check_parts, steps_per_epoch
 
 
 def test_an_epoch_visits_no_image_twice():
@@ -26,6 +26,14 @@ def test_bad_batches_are_refused():
         steps_per_epoch(64, 65)
     with pytest.raises(InputError, match="cannot be split over 3 processes"):
         batch_indices(0, 0, 64, 16, world=3)
+
+
+def test_unequal_parts_are_refused():
+    check_parts(24, accumulate=3, world=2)
+    with pytest.raises(InputError, match=r"--batch 10 cannot be split evenly into 4 parts .*a multiple of 4\."):
+        check_parts(10, accumulate=4, world=1)
+    with pytest.raises(InputError, match=r"3 parts \(--accumulate\) in each of 2 processes; choose a multiple of 6"):
+        check_parts(15, accumulate=3, world=2)
 
 
 @pytest.mark.parametrize("depth", [0, 1, 5])

@@ -28,6 +28,15 @@ def steps_per_epoch(images: int, batch: int) -> int:
     return images // batch
 
 
+def check_parts(batch: int, accumulate: int, world: int) -> None:
+    """InputError unless the parts of a batch are equal: each one's mean loss weighs the same."""
+    if batch % (accumulate * world):
+        over = f"{accumulate} parts (--accumulate)" + (f" in each of {world} processes" if world > 1 else "")
+        raise InputError(
+            f"--batch {batch} cannot be split evenly into {over}; choose a multiple of {accumulate * world}."
+        )
+
+
 def batch_indices(seed: int, epoch: int, images: int, batch: int, rank: int = 0, world: int = 1) -> np.ndarray:
     """(steps, batch / world) image indices of one epoch for one rank."""
     steps = steps_per_epoch(images, batch)

@@ -120,7 +120,7 @@ def run(s: PretrainSettings) -> dict[str, Any]:
     method = build_method(s, pixels, options)
     steps_per_epoch(len(pixels), training.batch)  # refuses a batch that is larger than the data
     fabric = _fabric(s)
-    method.check_batch(training.batch, s.accumulate * fabric.world_size)
+    _check_batch(method, training.batch, s.accumulate, fabric.world_size)
     card = _card(s, views.name, training, options, pixels, method.backbone, fabric)
     progress.be_quiet(progress.is_quiet() or not fabric.is_global_zero)
     with fabric.rank_zero_first():
@@ -215,6 +215,14 @@ def build_method(s: PretrainSettings, pixels: Any, options: dict[str, Any]) -> A
         backbone = build(s.backbone)
     classes = len(pixels.classes) or None
     return methods.build(s.method, backbone, classes=classes, images=len(pixels), seed=s.seed, **options)
+
+
+def _check_batch(method: Any, batch: int, accumulate: int, world: int) -> None:
+    """InputError for a batch that cannot be cut into equal parts, or into parts that the method can train on."""
+    from whytransfer.loading import check_parts
+
+    check_parts(batch, accumulate, world)
+    method.check_batch(batch, accumulate * world)
 
 
 def device_of(name: str) -> Any:
