@@ -1,9 +1,14 @@
-"""Freed memory is kept: asking for the same size again takes no new pages from the system."""
+"""Freed memory is kept: asking for the same size again takes no new pages; cores are those that were given."""
 
+import os
 import subprocess
 import sys
 
 import pytest
+
+from whytransfer.images import build, content
+from whytransfer.memory import usable_cores
+from whytransfer.views import engine
 
 CODE = """
 import resource, torch
@@ -26,3 +31,15 @@ def test_the_same_size_again_takes_no_new_pages():
 
     (without, _), (kept, understood) = faults(False), faults(True)
     assert understood and kept < 100 < without
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system gives no process fewer cores")
+def test_cores_are_those_given_to_the_process_and_counted_in_one_place():
+    given = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(given)})
+        assert usable_cores() == 1
+    finally:
+        os.sched_setaffinity(0, given)
+    assert usable_cores() == len(given)
+    assert all(module.usable_cores is usable_cores for module in (build, content, engine))

@@ -1,15 +1,22 @@
-"""Memory that is used again instead of being asked for again: on a processor, one step in seven was page faults.
+"""What a process may use of its machine: the cores it was given, and memory again instead of anew.
 
 glibc hands every large tensor back to the system when it is freed and gets zeroed pages for the next one. Training asks
-for the same sizes at every step, so keeping them is free speed: 365 -> 417 images/s (docs/results/speed.md).
+for the same sizes at every step, where one step in seven was page faults, so keeping them is free speed:
+365 -> 417 images/s (docs/results/speed.md).
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # <malloc.h>
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, which in a container can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def keep_freed_memory() -> bool:

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from whytransfer.errors import InputError, RunError
-from whytransfer.images.content import Encoded, combine, digest, threads
+from whytransfer.images.content import Encoded, combine, digest
 from whytransfer.images.decode import VERSION, Unreadable, decode, shrink, shrunk_size
 from whytransfer.images.store import Entry, readable
+from whytransfer.memory import usable_cores
 from whytransfer.records import ImageSet
 
 Progress = Callable[[int, int], None]  # (images done, images in all)
@@ -135,12 +136,12 @@ def _refuse(unreadable: Unreadable, policy: Policy, images: ImageSet) -> None:
 def _decoded(images: ImageSet, max_side_px: int | None) -> Iterator[Decoded]:
     """Every image in order, decoded a few tasks ahead; what is left is called off when the consumer stops."""
     waiting: deque[Future] = deque()
-    pool = ThreadPoolExecutor(threads())
+    pool = ThreadPoolExecutor(usable_cores())
     try:
         for begin in range(0, len(images), _CHUNK):
             positions = range(begin, min(begin + _CHUNK, len(images)))
             waiting.append(pool.submit(_decode_some, images, positions, max_side_px))
-            if len(waiting) > 2 * threads():
+            if len(waiting) > 2 * usable_cores():
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()

@@ -13,6 +13,7 @@ import numpy as np
 
 from whytransfer.images.decode import Unreadable
 from whytransfer.images.index import Names
+from whytransfer.memory import usable_cores
 from whytransfer.records import ImageSet
 
 DIGEST_BYTES = 16
@@ -38,11 +39,6 @@ class Encoded(ImageSet, Protocol):
     def stamp(self) -> Stamp: ...
 
 
-def threads() -> int:
-    """Threads worth having: one per processor that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def digest(content: bytes) -> bytes:
     """16 bytes that stand for the content (blake2b)."""
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
@@ -62,7 +58,7 @@ def stamp_of(place: str, files: Iterable[tuple[str, int, int]]) -> Stamp:
 
 def fingerprint_of(images: Encoded) -> str:
     """The fingerprint of the files as they are now: every byte is read, by all processors."""
-    with ThreadPoolExecutor(threads()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         return combine(images, pool.map(lambda i: _digest_of(images, i), range(len(images)), chunksize=64))
 
 

@@ -112,7 +112,7 @@ def holdout(images: _Set, fraction: float, seed: int) -> tuple[_Set, _Set]:
 def require_labels(images: Labelled, why: str) -> None:
     """Raise InputError unless every image has a label and there are two classes or more; `why` says who needs them."""
     if not images.classes or (images.labels < 0).any():
-        bare = int((images.labels < 0).sum())
+        bare = int((images.labels < 0).sum()) if images.classes else len(images)
         raise InputError(
             f"{why} needs labels, and {bare:,} of the {len(images):,} images of {images.name} have none: "
             "put the images into one folder per class, with no image beside those folders."

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from whytransfer.errors import InputError, unknown_name
+from whytransfer.images import match_classes, require_labels
 from whytransfer.records import Result
 from whytransfer.tasks import bootstrap, knn, logistic, sgd_readout
 from whytransfer.tasks.features import FeatureTable, Progress, extract
@@ -57,8 +58,8 @@ PROTOCOLS: dict[str, tuple[str, Protocol]] = {  # name -> (task name in results,
 class Readout:
     """Classification from frozen features; run(backbone) yields top-1 and mean per class, with intervals.
 
-    train and test are labelled images (PixelCache) with the same class names in any order. InputError where a label is
-    missing, a class name differs, or fewer than two classes are there.
+    train and test are labelled images (PixelCache), their classes matched by name. InputError where a label is missing,
+    the test set has a class that the training set lacks, or fewer than two classes are there.
     """
 
     train: Any
@@ -77,8 +78,8 @@ class Readout:
         if self.protocol not in PROTOCOLS:
             raise unknown_name("readout protocol", self.protocol, PROTOCOLS)
         for images in (self.train, self.test):
-            check_labelled(images)
-        object.__setattr__(self, "test_labels", matched_labels(self.train, self.test))
+            require_labels(images, "a readout")
+        object.__setattr__(self, "test_labels", match_classes(self.test, self.train.classes))
 
     def run(self, backbone: nn.Module, seed: int | None = None) -> Iterator[Result]:
         """Extract, fit, score; the seed decides folds, initial weights and bootstrap draws."""
@@ -106,32 +107,6 @@ class Readout:
     def _settings(self, train: FeatureTable, test: FeatureTable) -> dict[str, Any]:
         features = feature_settings(train, test, self.resize_px)
         return {**features, "protocol": self.protocol, "bootstrap_draws": self.draws}
-
-
-def check_labelled(images: Any) -> None:
-    """InputError unless every image has a label and there are at least two classes with images."""
-    if not images.classes or bool((np.asarray(images.labels) < 0).any()):
-        without = int((np.asarray(images.labels) < 0).sum()) if images.classes else len(images)
-        raise InputError(
-            f"{images.name}: {without} of {len(images)} images have no label; a readout needs one folder per class"
-        )
-    if len(np.unique(images.labels)) < 2:
-        raise InputError(f"{images.name}: all images are of one class; a readout needs at least two classes")
-
-
-def matched_labels(train: Any, test: Any) -> NDArray[np.int64]:
-    """The test labels (M,) as positions in the train set's classes, matched by class name."""
-    if set(train.classes) != set(test.classes):
-        sides = [(train.name, sorted(set(train.classes) - set(test.classes)))]
-        sides.append((test.name, sorted(set(test.classes) - set(train.classes))))
-        said = "; ".join(
-            f"only {name} has {', '.join(only[:5])}{f' and {len(only) - 5} more' if len(only) > 5 else ''}"
-            for name, only in sides
-            if only
-        )
-        raise InputError(f"train and test have different classes: {said}. Give two sets with the same class names.")
-    position = {name: i for i, name in enumerate(train.classes)}
-    return np.array([position[name] for name in test.classes], dtype=np.int64)[np.asarray(test.labels)]
 
 
 def model_name(backbone: nn.Module) -> str:

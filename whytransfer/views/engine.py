@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whytransfer.errors import InputError
+from whytransfer.memory import usable_cores
 from whytransfer.records import Views
 from whytransfer.views import fused, geometry, photometry
 from whytransfer.views.operations import CenterCrop, Resize, draw
@@ -37,7 +38,7 @@ class Viewer:
             raise InputError(f"views of {size_px} px: the side must be at least 1 pixel")
         self.recipe, self.size_px, self.seed = recipe, size_px, seed
         self.device = torch.device(device)
-        self.threads = _cores() if threads is None else threads
+        self.threads = usable_cores() if threads is None else threads
 
     def parameters(self, pixels: Pixels, index: NDArray[np.integer], epoch: int, view: int) -> Draw:
         """What is drawn for view number `view` of these images: replays it without making it."""
@@ -103,7 +104,7 @@ def eval_views(pixels: Pixels, size_px: int, resize_px: int | None = None, threa
     sizes = np.array([p.shape[:2] for p in pixels], dtype=np.int64).reshape(-1, 2)
     pipeline = (Resize(resize_px / size_px), CenterCrop())
     drawn = draw(pipeline, sizes, size_px, seed=0, epoch=0, index=np.arange(len(pixels)), view=0)
-    return render(pixels, drawn, size_px, _cores() if threads is None else threads)
+    return render(pixels, drawn, size_px, usable_cores() if threads is None else threads)
 
 
 def checked(pixels: Pixels) -> list[NDArray[np.uint8]]:
@@ -140,11 +141,6 @@ def _stack(maps: list[Tensor]) -> Tensor:
         most = max(len(m) for m in maps)
         maps = [torch.cat([m, m.new_zeros((most - len(m), *m.shape[1:]))]) for m in maps]
     return torch.stack(maps)
-
-
-def _cores() -> int:
-    """Cores that this process may use, which in a container can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
