@@ -90,6 +90,18 @@ def test_views_are_made_of_whole_batches():
     assert make_views(pixels, viewer, np.array([5, 0])).index.tolist() == [5, 0]
 
 
+def test_views_on_a_gpu_are_awaited_before_the_clock_is_read(monkeypatch):
+    cuda, made, waited = torch.device("cuda", 0), [], []
+    monkeypatch.setattr("torch.cuda.synchronize", lambda device=None: waited.append((device, len(made))))
+
+    def viewer(pictures, index, labels, epoch):
+        made.append(epoch)
+        return SimpleNamespace(index=SimpleNamespace(device=cuda))
+
+    assert view_rate(Pixels(6), viewer, batch=3, seconds=0.01) > 0
+    assert waited == [(cuda, call) for call in range(1, len(made) + 1)]
+
+
 class Toy(nn.Module):
     """Pulls its weight towards the pictures' mean; remembers what came after each step."""
 

@@ -40,10 +40,21 @@ def reading_rate(pixels: Any, batch: int, seconds: float = 2.0) -> float:
 
 
 def view_rate(pixels: Any, viewer: Any, batch: int, seconds: float = 3.0) -> float:
-    """Images per second of making all views of a batch."""
+    """Images per second of making all views of a batch, reading included."""
     order = np.random.Generator(np.random.Philox(key=[0, 2])).integers(0, len(pixels), (64, batch))
     turns = iter(range(10**9))
-    return rate(lambda: make_views(pixels, viewer, order[next(turns) % len(order)]), batch, seconds)
+
+    def make() -> None:
+        views = make_views(pixels, viewer, order[next(turns) % len(order)])
+        _finish(views.index.device)
+
+    return rate(make, batch, seconds)
+
+
+def _finish(device: torch.device) -> None:
+    """Wait for a GPU, which works on after its host has gone on; only then has the time passed."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def make_views(pixels: Any, viewer: Any, indices: np.ndarray) -> Views:
@@ -68,7 +79,6 @@ def step_rate(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         method.after_step({k: v.detach() for k, v in out.items()}, 0.0)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        _finish(device)
 
     return rate(step, len(views.index), seconds)

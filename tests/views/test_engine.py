@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 from oracle import CLOSE, pictures, render_torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from whytransfer.errors import InputError
 from whytransfer.views import RECIPES, Viewer, eval_views, recipe
 from whytransfer.views.geometry import nearest
+from whytransfer.views.photometry import apply_steps
 
 SIDES = [50, 70, 50, 64, 64, 33, 90, 41, 120, 7, 13, 80, 48]
 SIZES = list(zip(SIDES, SIDES[1:], strict=False))  # twelve, no two alike
@@ -145,3 +147,26 @@ def test_gpu_equals_cpu(name):
     for a, b in zip(cpu.images, gpu.images, strict=True):
         assert b.is_cuda
         torch.testing.assert_close(b.cpu(), a, rtol=1e-5, atol=5e-6)
+
+
+class CopiesFromTheHost(TorchDispatchMode):
+    """Counts tensors that go from the CPU to another device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        given = [a for a in args if isinstance(a, torch.Tensor)]
+        if isinstance(out, torch.Tensor) and out.device.type != "cpu" and any(a.device.type == "cpu" for a in given):
+            self.count += 1
+        return out
+
+
+@pytest.mark.parametrize("name", ["moco-v2", "byol", "simclr"])
+def test_the_parameters_of_all_colours_reach_another_device_in_one_copy(name):
+    drawn = Viewer(recipe(name), 32, seed=1).parameters(PICTURES, INDEX, epoch=0, view=1)
+    assert len(np.unique(drawn.after["op"])) > 4
+    images = torch.zeros(len(PICTURES), 3, 32, 32, device="meta")
+    with CopiesFromTheHost() as copies:
+        assert apply_steps(images, drawn.after).shape == images.shape
+    assert copies.count == 1

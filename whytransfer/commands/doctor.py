@@ -13,7 +13,7 @@ from whytransfer.commands.common import Settings, print_json, print_table
 class DoctorSettings(Settings):
     """Measure this machine before training: processor, GPU, reading, views, step; ETA and memory of a planned run.
 
-    Takes about half a minute. The slowest of the three ceilings is what a run is bound by.
+    Takes about half a minute. Views are measured with their reading; the slower of views and step bounds a run.
 
     Examples:
       whytransfer doctor
@@ -98,7 +98,7 @@ def _ceilings(s: DoctorSettings, pixels: Any, method: Any, training: Any, device
 
 def forecast(rates: dict[str, float], device: str, images: int) -> dict[str, Any]:
     """Speed, share of waiting for data, duration of a run. On a CPU the parts take turns; beside a GPU they overlap."""
-    data_s = 1 / rates["reading"] + 1 / rates["views"]  # seconds per image
+    data_s = 1 / rates["views"]  # seconds per image; views are made of pictures that are read then, so both are in it
     step_s = 1 / rates["step"]
     together_s = data_s + step_s if device == "cpu" else max(data_s, step_s)
     advice = "the step is the limit: a smaller backbone or size, or a faster device, shortens the run"

@@ -62,7 +62,9 @@ class MoCo(nn.Module):
     @torch.no_grad()
     def encode_keys(self, im_k: Tensor) -> Tensor:
         """Keys of the momentum encoder, in training mode, each image among other neighbours than its query's."""
-        order = torch.from_numpy(chance.permutation(self.seed, self.steps, len(im_k))).to(im_k.device)
+        order = torch.from_numpy(chance.permutation(self.seed, self.steps, len(im_k)))
+        if im_k.is_cuda:  # without pinned memory the host would wait here for all that the GPU still has to do
+            order = order.pin_memory().to(im_k.device, non_blocking=True)
         return unit(shuffled(lambda x: self.key_projector(self.key_backbone(x).vector), im_k, order))
 
     def after_step(self, out: dict[str, Tensor], progress: float) -> None:

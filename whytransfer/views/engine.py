@@ -2,7 +2,8 @@
 
 CPU: everything in the compiled kernels of `fused`. Another device: the kernels cut and resize the bytes, the device
 changes the colours of the whole batch; colours that come before the resize stay on the CPU, where each picture keeps
-its own size.
+its own size. On a GPU this happens in a stream of its own, so that views of the next batch, made in a thread, wait for
+no step of this one.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Viewer:
             raise InputError(f"views of {size_px} px: the side must be at least 1 pixel")
         self.recipe, self.size_px, self.seed = recipe, size_px, seed
         self.device = torch.device(device)
+        self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         self.threads = usable_cores() if threads is None else threads
 
     def parameters(self, pixels: Pixels, index: NDArray[np.integer], epoch: int, view: int) -> Draw:
@@ -53,13 +55,30 @@ class Viewer:
         epoch: int,
         regions: Sequence[Tensor] | None = None,
     ) -> Views:
-        """B pictures (H, W, 3) uint8 of any sizes -> Views.
+        """B pictures (H, W, 3) uint8 of any sizes -> Views, finished when this returns.
 
         `regions`, one label map (H, W) or one stack of masks (R, H, W) per picture, follow the same windows.
         """
         pixels = checked(pixels)
         if regions is not None:
             _check_regions(pixels, regions)
+        if self._stream is None:
+            return self._made(pixels, index, labels, epoch, regions)
+        with torch.cuda.stream(self._stream):
+            views = self._made(pixels, index, labels, epoch, regions)
+        self._stream.synchronize()  # the views are finished when they are handed over: any stream may read them
+        for tensor in (*views.images, *views.regions, views.index, views.labels):
+            tensor.record_stream(torch.cuda.default_stream(self.device))  # and their memory waits for its readers
+        return views
+
+    def _made(
+        self,
+        pixels: Pixels,
+        index: NDArray[np.integer],
+        labels: NDArray[np.integer] | Sequence[int],
+        epoch: int,
+        regions: Sequence[Tensor] | None,
+    ) -> Views:
         images, followed = [], []
         for view in range(len(self.recipe.views)):
             drawn = self.parameters(pixels, index, epoch, view)

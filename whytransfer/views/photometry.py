@@ -7,6 +7,8 @@ Shape letters: B batch, P steps, H height, W width.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,18 +20,36 @@ from whytransfer.views.parameters import Op
 def apply_steps(images: Tensor, steps: NDArray[np.void]) -> Tensor:
     """images (B, 3, H, W) in [0, 1] after their steps (B, P) STEP; a new tensor."""
     images = images.clone()
-    for column in range(steps.shape[1]):
-        ops = steps["op"][:, column]
-        for op in np.unique(ops[ops != Op.SKIP]):
-            rows = np.flatnonzero(ops == op)
-            chosen = torch.from_numpy(rows).to(images.device)
-            value = torch.from_numpy(steps["value"][rows, column]).to(images.device)[:, None, None, None]
-            images[chosen] = _apply(Op(op), images[chosen], value, steps["radius_px"][rows, column]).clamp(0, 1)
+    for op, rows, value, radius_px, reach_px in _groups(steps, images.device):
+        images[rows] = _apply(op, images[rows], value, radius_px, reach_px).clamp(0, 1)
     return images
 
 
-def _apply(op: Op, x: Tensor, value: Tensor, radius_px: NDArray[np.int32]) -> Tensor:
-    """One kind of step on images (B, 3, H, W) with values (B, 1, 1, 1), not yet clamped."""
+def _groups(steps: NDArray[np.void], device: torch.device) -> Iterator[tuple[Op, Tensor, Tensor, Tensor, int]]:
+    """Steps (B, P) in groups of one kind and place in the order: kind, rows (n,), value and radius (n, 1, 1, 1), reach.
+
+    All numbers go to the device in one copy that nobody waits for. Single precision holds rows up to 2^24.
+    """
+    kinds, parts = [], [np.zeros((3, 0), np.float32)]
+    for column in steps.T:
+        for op in np.unique(column["op"][column["op"] != Op.SKIP]):
+            rows = np.flatnonzero(column["op"] == op)
+            chosen = column[rows]
+            kinds.append((Op(op), len(rows), int(chosen["radius_px"].max())))
+            parts.append(np.stack([rows, chosen["value"], chosen["radius_px"]]).astype(np.float32))
+    numbers = to_device(torch.from_numpy(np.concatenate(parts, axis=1)), device)
+    for (kind, _, reach_px), group in zip(kinds, numbers.split([n for _, n, _ in kinds], dim=1), strict=True):
+        rows, value, radius_px = group
+        yield kind, rows.long(), value[:, None, None, None], radius_px[:, None, None, None], reach_px
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A copy from pinned memory, for which a GPU's host does not wait; `tensor` itself where it is there already."""
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+
+
+def _apply(op: Op, x: Tensor, value: Tensor, radius_px: Tensor, reach_px: int) -> Tensor:
+    """One kind of step on images (B, 3, H, W) with values and radii (B, 1, 1, 1), not yet clamped."""
     if op is Op.BRIGHTNESS:
         return value * x
     if op is Op.ADD_BRIGHTNESS:
@@ -48,7 +68,7 @@ def _apply(op: Op, x: Tensor, value: Tensor, radius_px: NDArray[np.int32]) -> Te
         return shift_hue(x, value)
     if op is Op.SOLARISE:
         return torch.where(x >= value, 1 - x, x)
-    return blur(x, value[:, 0, 0, 0], radius_px, mirrored=op is Op.BLUR)
+    return blur(x, value[:, 0, 0], radius_px[:, 0, 0], reach_px, mirrored=op is Op.BLUR)
 
 
 def luma(x: Tensor) -> Tensor:
@@ -71,17 +91,19 @@ def shift_hue(x: Tensor, turns: Tensor) -> Tensor:
     divisor = chroma.where(chroma > 0, 1)
     sixths = torch.where(top == green, (blue - red) / divisor + 2, (red - green) / divisor + 4)
     sixths = torch.where(top == red, (green - blue) / divisor, sixths) + 6 * turns[:, 0]
-    n = torch.tensor([5.0, 3.0, 1.0], device=x.device)  # red, green, blue
+    n = torch.arange(5.0, 0.0, -2.0, device=x.device)  # 5, 3, 1: red, green, blue; made there, not copied
     k = (sixths[:, None] + n[:, None, None]) % 6
     return top[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp(0, 1)
 
 
-def blur(x: Tensor, sigma_px: Tensor, radius_px: NDArray[np.int32], mirrored: bool) -> Tensor:
-    """Separable Gaussians of 2 radius + 1 taps, one per image; beyond the border the image is mirrored, or zero."""
-    reach = int(radius_px.max())
+def blur(x: Tensor, sigma_px: Tensor, radius_px: Tensor, reach: int, mirrored: bool) -> Tensor:
+    """Separable Gaussians of 2 radius + 1 taps, one per image; beyond the border the image is mirrored, or zero.
+
+    sigma_px, radius_px (B, 1); `reach` is the largest radius.
+    """
     taps = torch.arange(-reach, reach + 1, device=x.device)
-    weights = torch.exp(-0.5 * (taps / sigma_px.clamp(min=1e-6)[:, None]) ** 2)  # (B, T)
-    weights = weights * (taps.abs() <= torch.from_numpy(np.ascontiguousarray(radius_px)).to(x.device)[:, None])
+    weights = torch.exp(-0.5 * (taps / sigma_px.clamp(min=1e-6)) ** 2)  # (B, T)
+    weights = weights * (taps.abs() <= radius_px)
     weights = weights / weights.sum(dim=1, keepdim=True)
     for dim in (2, 3):
         n = x.shape[dim]
