@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from whytransfer.errors import InputError, RunError
 from whytransfer.nn.knn import knn_predict
-from whytransfer.tasks import TASKS, knn, sgd_readout
+from whytransfer.tasks import TASKS, knn, logistic, sgd_readout
 from whytransfer.tasks.factors import FactorReadout
 from whytransfer.tasks.readout import Readout
 
@@ -38,6 +39,14 @@ def test_logistic_provenance_tells_how_c_was_chosen(toy, plain):
     assert chosen["c"] == chosen["cs"][int(np.argmax(chosen["cv_accuracy"]))]
     assert chosen["c_at_edge_of_grid"] in (True, False) and chosen["cs_out_of_iterations"] == []
     assert chosen["classes_with_fewer_images_than_folds"] == 0
+
+
+def test_a_last_fit_out_of_iterations_is_told(toy, plain, monkeypatch):
+    sets = plain(LABELS, RGB, noise=90), plain(LABELS, RGB, seed=1, noise=90)
+    assert next(Readout(*sets, size_px=8).run(toy)).provenance["final_fit_converged"] is True
+    monkeypatch.setattr(logistic, "FINAL_ITERATIONS", 1)
+    monkeypatch.setattr(logistic, "fit_path", partial(logistic.fit_path, tolerance=1e-9))
+    assert next(Readout(*sets, size_px=8).run(toy)).provenance["final_fit_converged"] is False
 
 
 def test_classes_are_matched_by_name_whatever_their_order(toy, plain):

@@ -24,6 +24,7 @@ from whytransfer.tasks.softmax import Problems, Solver
 
 WEIGHT_DECAYS = tuple(float(w) for w in np.logspace(-6, 5, 45))
 CS = tuple(1 / w for w in reversed(WEIGHT_DECAYS))  # strong to weak regularisation
+FINAL_ITERATIONS = 500  # of the fit on everything, which starts near its end
 _RANK = 1e-12  # directions with less of the largest variance are float32 noise
 _ROWS = 8192
 
@@ -38,6 +39,7 @@ class Fit:
     cs: tuple[float, ...]
     scores: NDArray[np.float64]  # (len(cs), folds) validation accuracy
     done: NDArray[np.bool_]  # (len(cs),) all folds within tolerance
+    final_done: bool  # the fit on everything, whose weights these are, is within tolerance
     iterations: int
     evaluations: int
     seconds: float
@@ -87,10 +89,10 @@ def fit_path(
         if i == scores[: i + 1].mean(1).argmax():
             start = weights.mean(1, keepdim=True)
     c = cs[int(scores.mean(1).argmax())]
-    final, _ = _solve_one(x, labels, classes, c, start, tolerance)
+    final, final_done = _solve_one(x, labels, classes, c, start, tolerance)
     weights, bias = basis.raw(final[:, 0])
     cost = (solver.iterations, solver.evaluations, time.perf_counter() - started)
-    return Fit(weights, bias, c, cs, scores, done, *cost)
+    return Fit(weights, bias, c, cs, scores, done, bool(final_done.all()), *cost)
 
 
 def fit(
@@ -108,7 +110,7 @@ def _solve_one(
     x: Tensor, labels: Tensor, classes: int, c: float, start: Tensor, tolerance: float
 ) -> tuple[Tensor, Tensor]:
     """Weights (R + 1, 1, K) of the fit on all samples, from a start, and whether it is done (1,)."""
-    solver = Solver(Problems(x, labels, x.new_ones(len(x), 1), classes), tolerance, max_iterations=500)
+    solver = Solver(Problems(x, labels, x.new_ones(len(x), 1), classes), tolerance, FINAL_ITERATIONS)
     solver.begin(start)
     return solver.solve(1 / (c * solver.problems.total))
 

@@ -39,6 +39,7 @@ def logistic_predict(
         "cv_accuracy": [round(float(s), 6) for s in fit.scores.mean(1)],
         "cv_std": [round(float(s), 6) for s in fit.scores.std(1)],
         "cs_out_of_iterations": [c for c, done in zip(fit.cs, fit.done, strict=True) if not done],
+        "final_fit_converged": fit.final_done,
         "folds": FOLDS,
         "standardised": "mean and std of all training features",
         "classes_with_fewer_images_than_folds": int((members < FOLDS).sum()),
