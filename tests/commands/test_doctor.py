@@ -5,7 +5,7 @@ import os
 import pytest
 
 import whytransfer
-from whytransfer.commands.doctor import forecast
+from whytransfer.commands.doctor import forecast, machine
 
 CEILINGS = {"reading": 1000.0, "views": 200.0, "step": 100.0}  # 5 ms of data, 1 of them reading; 10 ms of step
 
@@ -38,3 +38,8 @@ def test_a_measured_machine_has_every_promised_figure(monkeypatch):
     assert found["cores"] == len(os.sched_getaffinity(0)) and found["memory_gb"] > found["peak_memory_gb"] > 0.05
     assert 11 < found["parameters_millions"] < 30 and found["gpu"] == "none"
     assert found["bfloat16"].startswith(("yes", "no")) and "jpeg" in found["jpeg_decoder"] and found["torch"]
+
+
+def test_cores_are_counted_as_everywhere_else(monkeypatch):
+    monkeypatch.setattr("whytransfer.memory.usable_cores", lambda: 3)
+    assert machine()["cores"] == 3

@@ -116,11 +116,10 @@ def forecast(rates: dict[str, float], device: str, images: int) -> dict[str, Any
 
 def machine() -> dict[str, Any]:
     """Processor features that matter here, GPU, memory, versions."""
-    import os
-
     import torch
 
     from whytransfer.commands.pretrain import has_bf16
+    from whytransfer.memory import usable_cores
     from whytransfer.runs import versions
 
     v, gpu = versions(), "none"
@@ -128,7 +127,7 @@ def machine() -> dict[str, Any]:
         gpu = f"{torch.cuda.get_device_name()}, {torch.cuda.get_device_properties(0).total_memory / 2**30:.0f} GiB"
     return {
         "processor": v["processor"],
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_cores(),
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
         "bfloat16": "yes" if has_bf16() else "no: arithmetic stays in 32 bits",
         "gpu": gpu,
