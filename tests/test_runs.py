@@ -71,6 +71,15 @@ def test_a_folder_is_made_and_left_empty_where_it_can_be_written(tmp_path):
     assert os.listdir(tmp_path / "a" / "b") == []
 
 
+def test_a_missing_folder_can_be_tried_without_making_it(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert writable_folder(tmp_path / "a" / "b", make=False) == tmp_path / "a" / "b"
+    assert not (tmp_path / "a").exists()
+    for bad in ("file", "file/run"):
+        with pytest.raises(InputError, match="is a file|Not a directory"):
+            writable_folder(tmp_path / bad, make=False)
+
+
 def test_a_folder_that_cannot_be_written_is_refused_with_the_systems_reason(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file is a file"):

@@ -54,15 +54,18 @@ def atomic_write(
         raise
 
 
-def writable_folder(path: Path | str) -> Path:
+def writable_folder(path: Path | str, make: bool = True) -> Path:
     """The folder, made where it was missing, after one file was written into it and removed.
 
-    Called before the work starts; raises InputError naming the system's reason where nothing can be written.
+    With make=False a missing folder stays missing, and the nearest one above it is tried instead. Called before the
+    work starts; raises InputError naming the system's reason where nothing can be written.
     """
     path = Path(path)
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
+        if make or path.exists():
+            path.mkdir(parents=True, exist_ok=True)
+        tried = path if path.exists() else next(p for p in path.absolute().parents if p.exists())
+        with tempfile.TemporaryFile(dir=tried):
             pass
     except FileExistsError:
         raise InputError(f"{path} is a file; a folder is needed to write into. Choose another --out.") from None
@@ -155,6 +158,17 @@ class RunFolder:
     def finished(self) -> bool:
         return bool(self.card["finished"])
 
+    @property
+    def saved(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return self._checkpoint_path.exists()
+
+    def changed_versions(self, now: Mapping[str, str]) -> list[str]:
+        """ "threads: 2 then, 1 now" for each entry of `versions()` that is not what the card says."""
+        then = self.card.get("versions", {})
+        keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
+        return [f"{key}: {then.get(key)} then, {now.get(key)} now" for key in keys]
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder against a second process (advisory; released by the system when the process dies)."""
@@ -181,7 +195,7 @@ class RunFolder:
 
     def load(self) -> dict[str, Any] | None:
         """The last checkpoint, or None when the run has not saved yet."""
-        if not self._checkpoint_path.exists():
+        if not self.saved:
             return None
         try:
             state = torch.load(self._checkpoint_path, map_location="cpu", weights_only=True)

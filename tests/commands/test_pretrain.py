@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
+from whytransfer import methods
 from whytransfer.commands import pretrain
-from whytransfer.commands.pretrain import PretrainSettings, in_bf16, training_of, views_for
+from whytransfer.commands.pretrain import PretrainSettings, has_bf16, in_bf16, recipe_for, training_of, views_for
 from whytransfer.errors import InputError
 from whytransfer.nn.schedules import Training, lr_at
+from whytransfer.runs import RunFolder
 from whytransfer.views.recipes import RECIPES, recipe
 
 PAPER = Training("sgd", lr_per_256=0.03, weight_decay=1e-4, epochs=200, batch=256)
@@ -27,6 +30,15 @@ def test_a_recipe_gives_as_many_views_as_the_method_reads():
         assert [len(views_for(recipe(name), count).views) for count in (1, 2)] == [1, 2], name
 
 
+def test_training_on_labels_takes_the_twin_of_a_rung():
+    supervised, moco = methods.METHODS["supervised"], methods.METHODS["moco-v2"]
+    for rung in range(1, 6):
+        assert recipe_for(f"ladder-{rung}", supervised) == f"ladder-{rung}-supervised"
+        assert recipe_for(f"ladder-{rung}", moco) == f"ladder-{rung}"
+    assert recipe_for("ladder-2-supervised", supervised) == "ladder-2-supervised"
+    assert recipe_for("default", supervised) == "default"
+
+
 def test_the_learning_rate_is_the_papers_in_proportion_or_the_one_asked_for():
     paper = training_of(settings(batch=64), PAPER)
     assert paper.lr_per_256 == 0.03 and paper.batch == 64 and paper.epochs == 200
@@ -42,11 +54,24 @@ def test_zero_weight_decay_and_warmup_are_wishes_too():
 
 
 def test_auto_takes_bfloat16_where_it_is_there_and_reproducible(monkeypatch):
-    monkeypatch.setattr(pretrain, "has_bf16", lambda: True)
+    monkeypatch.setattr(pretrain, "has_bf16", lambda device: True)
     assert [in_bf16("auto", size) for size in (8, 16, 17, 224)] == [False, False, True, True]
     assert in_bf16("bf16", 8) and not in_bf16("32", 224)
-    monkeypatch.setattr(pretrain, "has_bf16", lambda: False)
+    monkeypatch.setattr(pretrain, "has_bf16", lambda device: False)
     assert not in_bf16("auto", 224)
+
+
+def test_bfloat16_is_that_of_the_device_and_of_real_instructions(monkeypatch):
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: not including_emulation)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+    for there in (False, True):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda there=there: there, raising=False)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        assert has_bf16(cpu) == in_bf16("auto", 64, cpu) == there
+        assert has_bf16(gpu) and in_bf16("auto", 64, gpu) and has_bf16()
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        assert has_bf16() == there
 
 
 def test_no_gpu_is_said_and_not_replaced(monkeypatch):
@@ -54,6 +79,51 @@ def test_no_gpu_is_said_and_not_replaced(monkeypatch):
     assert pretrain.device_of("auto") == pretrain.device_of("cpu") == torch.device("cpu")
     with pytest.raises(InputError, match="a GPU was asked for and PyTorch sees none"):
         pretrain.device_of("cuda")
+
+
+def test_unusual_settings_are_said(capsys):
+    eight = range(8)
+    pretrain._say_what_is_unusual(settings(method="moco-v2"), "moco-v2", {"queue": 16}, eight)
+    words = capsys.readouterr().err
+    assert "the queue (16 keys) is larger than the data (8 images)" in words and "which needs none" in words
+    assert "queue" not in methods.options_of("moco-v2-small")
+    pretrain._say_what_is_unusual(settings(method="supervised", recipe="ladder-2"), "ladder-2-supervised", {}, eight)
+    assert "supervised takes the views ladder-2-supervised" in capsys.readouterr().err
+    pretrain._say_what_is_unusual(settings(recipe="ladder-2"), "ladder-2", {}, eight)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_read(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="nothing can be written in"):
+        pretrain.pretrain(images="nowhere at all", out=tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_going_on_with_other_threads_is_said(tmp_path, capsys, saved):
+    card = {"config": {}, "versions": {"torch": "2.15", "threads": "2"}}
+    folder = RunFolder.open(tmp_path, card)
+    if saved:
+        folder.save({"step": 1, "metrics": []})
+    pretrain._say_what_changed(folder, card)
+    assert capsys.readouterr().err == ""
+    pretrain._say_what_changed(folder, {"versions": {"torch": "2.15", "threads": "1"}})
+    said = capsys.readouterr().err
+    assert ("threads: 2 then, 1 now" in said and "bits" in said and "torch" not in said) if saved else said == ""
+
+
+def test_the_config_file_names_every_setting_of_the_method(tmp_path):
+    s = settings(method="moco-v2", queue=32)
+    config = {"recipe": "moco-v2", "epochs": 9, "batch": 8, "lr": 0.1, "weight_decay": 0.0, "warmup_epochs": 0.0}
+    config |= {"schedule": "cosine", "optimizer": "sgd"}
+    config |= {"precision": "bf16-mixed", "cache_px": 128, "moco-v2.m": 0.999, "moco-v2.T": 0.2, "moco-v2.queue": 32}
+    folder = RunFolder.open(tmp_path, {"config": config})
+    pretrain._write_config(s, folder)
+    written = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert {"momentum": 0.999, "temperature": 0.2, "queue": 32, "precision": "bf16", "cache_px": 128}.items() <= (
+        written.items()
+    )
+    assert "splits" not in written and PretrainSettings.made_from(written | {"out": tmp_path}).momentum == 0.999
 
 
 STANDING = {"knn": 40.0, "pairs": 50.0, "spread": 0.3, "rank": 90.0}

@@ -17,8 +17,9 @@ class PretrainSettings(Settings):
     """Pretrain a backbone on images: class folders, a flat folder, a zip, or generated scenes.
 
     Labels are needed for --method supervised only.
-    The same command continues an unfinished run: killed at any step, it ends in the same weights. Every epoch prints
-    how the backbone stands against random features, which is the first thing to know about a small run.
+    The same command continues an unfinished run: killed at any step, it ends in the same weights, bit for bit where
+    libraries, processor and OMP_NUM_THREADS are the same (it says when they are not). Every epoch prints how the
+    backbone stands against random features, which is the first thing to know about a small run.
 
     Examples:
       whytransfer pretrain --images photos/ --out runs/first                          (moco-v2-small, resnet18, 64 px)
@@ -34,7 +35,8 @@ class PretrainSettings(Settings):
     method: str = "moco-v2-small"
     """moco-v1, moco-v2 (the papers' settings), moco-v2-small (for 5,000-50,000 images) or supervised."""
     recipe: str | None = None
-    """Views: default, spatial, appearance, moco-v1, simclr, ladder-1 ...; the method's own when not given."""
+    """Views: default, spatial, appearance, moco-v1, simclr, ladder-1 ... (ladder-1-supervised where labels are
+    trained on); the method's own when not given."""
     backbone: str = "resnet18"
     """resnet18 ... resnet200; resnet50x2: twice as wide throughout; resnet18-small: stem for images under 100 px."""
     size: Annotated[int, Field(ge=8, le=2048)] = 64
@@ -106,21 +108,23 @@ def pretrain(**settings: Any) -> dict[str, Any]:
 def run(s: PretrainSettings) -> dict[str, Any]:
     """Wire the settings to objects and train."""
     from whytransfer import methods, progress
-    from whytransfer.loading import steps_per_epoch
+    from whytransfer.loading import check_parts, steps_per_epoch
     from whytransfer.pretraining import Plan, Pretraining
-    from whytransfer.runs import RunFolder
+    from whytransfer.runs import RunFolder, writable_folder
     from whytransfer.views.engine import Viewer
     from whytransfer.views.recipes import recipe
 
+    writable_folder(s.out, make=False)
     paper = known_method(s.method)
     options = {**methods.options_of(s.method), **_options(s)}
     training = training_of(s, paper.defaults)
-    views = views_for(recipe(s.recipe or paper.recipe), paper.views)
+    views = views_for(recipe(recipe_for(s.recipe or paper.recipe, paper)), paper.views)
     pixels, val = open_pixels(s, s.images), open_pixels(s, s.val) if s.val else None
     method = build_method(s, pixels, options)
     steps_per_epoch(len(pixels), training.batch)  # refuses a batch that is larger than the data
     fabric = _fabric(s)
-    _check_batch(method, training.batch, s.accumulate, fabric.world_size)
+    check_parts(training.batch, s.accumulate, fabric.world_size)
+    method.check_batch(training.batch, s.accumulate * fabric.world_size)
     card = _card(s, views.name, training, options, pixels, method.backbone, fabric)
     progress.be_quiet(progress.is_quiet() or not fabric.is_global_zero)
     with fabric.rank_zero_first():
@@ -131,7 +135,8 @@ def run(s: PretrainSettings) -> dict[str, Any]:
             return _summary(s.out, folder.card["result"]) if fabric.is_global_zero else {}
         if fabric.is_global_zero:
             _write_config(s, folder)
-        _say_what_is_unusual(s, options, pixels)
+        _say_what_changed(folder, card)
+        _say_what_is_unusual(s, views.name, options, pixels)
         plan = Plan(training, training.epochs, training.batch, s.seed, s.accumulate, s.save_minutes)
         viewer = Viewer(views, s.size, s.seed, threads=s.threads, device=fabric.device)
         monitor = _monitor(s, pixels, val, fabric) if s.monitor else None
@@ -217,14 +222,6 @@ def build_method(s: PretrainSettings, pixels: Any, options: dict[str, Any]) -> A
     return methods.build(s.method, backbone, classes=classes, images=len(pixels), seed=s.seed, **options)
 
 
-def _check_batch(method: Any, batch: int, accumulate: int, world: int) -> None:
-    """InputError for a batch that cannot be cut into equal parts, or into parts that the method can train on."""
-    from whytransfer.loading import check_parts
-
-    check_parts(batch, accumulate, world)
-    method.check_batch(batch, accumulate * world)
-
-
 def device_of(name: str) -> Any:
     """torch.device for "auto", "cpu" or "cuda"; InputError where there is no GPU to take."""
     import torch
@@ -234,20 +231,23 @@ def device_of(name: str) -> Any:
     return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
 
 
-def has_bf16() -> bool:
-    """Whether the device that would be taken computes in bfloat16."""
+def has_bf16(device: Any = None) -> bool:
+    """Whether the device (the one that "auto" takes when not given) has bfloat16 instructions, not an emulation."""
     import torch
 
-    return torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if (device or device_of("auto")).type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, test)() for test in tests if hasattr(torch.cpu, test))
 
 
-def in_bf16(precision: str, size_px: int) -> bool:
-    """Whether a run computes in bfloat16.
+def in_bf16(precision: str, size_px: int, device: Any = None) -> bool:
+    """Whether a run computes in bfloat16 (on the device that "auto" takes when none is given).
 
     "auto" does where it can, but not under 17 px: the last stage then sees 1 x 1 maps, where oneDNN's bfloat16
     gradients differ from run to run.
     """
-    return precision == "bf16" or (precision == "auto" and has_bf16() and size_px > 16)
+    return precision == "bf16" or (precision == "auto" and has_bf16(device) and size_px > 16)
 
 
 def _fabric(s: PretrainSettings) -> Any:
@@ -257,15 +257,24 @@ def _fabric(s: PretrainSettings) -> Any:
     from whytransfer.memory import keep_freed_memory
 
     keep_freed_memory()
+    device = device_of(s.accelerator)
     logger = TensorBoardLogger(root_dir=s.out / "tensorboard", name="", version="")
     fabric = Fabric(
-        accelerator=device_of(s.accelerator).type,
+        accelerator=device.type,
         devices=s.devices,
-        precision="bf16-mixed" if in_bf16(s.precision, s.size) else "32-true",
+        precision="bf16-mixed" if in_bf16(s.precision, s.size, device) else "32-true",
         loggers=logger,
     )
     fabric.launch()
     return fabric
+
+
+def recipe_for(name: str, method: Any) -> str:
+    """The recipe's twin for training on labels where it has one: a rung's crop is wider there."""
+    from whytransfer.views.recipes import RECIPES
+
+    twin = f"{name}-supervised"
+    return twin if method.needs_labels and twin in RECIPES else name
 
 
 def views_for(views: Any, count: int) -> Any:
@@ -321,17 +330,37 @@ def _write_config(s: PretrainSettings, folder: Any) -> None:
         k: config[k]
         for k in ("recipe", "epochs", "batch", "lr", "weight_decay", "schedule", "optimizer", "warmup_epochs")
     }
+    resolved |= {
+        "precision": "bf16" if config["precision"] == "bf16-mixed" else "32",
+        "cache_px": config["cache_px"],
+        **{setting: config.get(f"{s.method}.{key}") for setting, key in OPTIONS.items()},
+    }
+    resolved = {k: v for k, v in resolved.items() if v is not None}
     text = yaml.safe_dump(resolved, sort_keys=True).encode()
     atomic_write(folder.path / "config.yaml", lambda file: file.write(text))
 
 
-def _say_what_is_unusual(s: PretrainSettings, options: dict[str, Any], pixels: Any) -> None:
+def _say_what_changed(folder: Any, card: dict[str, Any]) -> None:
+    """A continued run is bit for bit the uninterrupted one only where threads, libraries and processor stay."""
     from whytransfer import progress
 
+    changes = folder.changed_versions(card["versions"])
+    if folder.saved and changes:
+        progress.say(
+            f"note: this changed since {folder.path} was started, so its weights may differ in the last bits from "
+            f"an uninterrupted run's: {'; '.join(changes)}."
+        )
+
+
+def _say_what_is_unusual(s: PretrainSettings, views: str, options: dict[str, Any], pixels: Any) -> None:
+    from whytransfer import progress
+
+    if s.recipe and views != s.recipe:
+        progress.say(f"note: {s.method} takes the views {views}, which is what {s.recipe} means for it.")
     if options.get("queue") and options["queue"] > len(pixels):
         progress.say(
             f"note: the queue ({options['queue']} keys) is larger than the data ({len(pixels)} images), so an image "
-            "meets its own older keys as negatives. moco-v2-small chooses a queue for small data."
+            "meets its own older keys as negatives. Choose a smaller --queue, or moco-v2-small, which needs none."
         )
     if s.method in ("moco-v1", "moco-v2") and len(pixels) < 100_000:
         progress.say(
