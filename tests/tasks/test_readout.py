@@ -87,6 +87,18 @@ def test_sgd_protocol_is_the_papers():
     assert (p.momentum, p.batch, p.epochs, p.init_std) == (0.9, 256, 100, 0.01)
 
 
+def test_sgd_sees_the_papers_crop_and_the_others_the_whole_side(toy, plain):
+    """He et al. test on the centre 224 px of images whose shorter side is 256."""
+    sets = plain(LABELS, RGB), plain(LABELS, RGB, seed=1)
+    built = {task: TASKS[task](*sets, size_px=224) for task in ("sgd-readout", "knn", "readout")}
+    assert {task: readout.resize_px for task, readout in built.items()} == {
+        "sgd-readout": 256, "knn": None, "readout": None,
+    }  # fmt: skip
+    assert TASKS["sgd-readout"](*sets, size_px=64).resize_px == 73
+    assert TASKS["sgd-readout"](*sets, size_px=64, resize_px=64).resize_px == 64
+    assert next(TASKS["sgd-readout"](*sets, size_px=14).run(toy)).provenance["resize_px"] == 16
+
+
 def test_sgd_steps_are_those_written_out():
     x, y = torch.randn(10, 4), torch.arange(10) % 3
     protocol = sgd_readout.SgdProtocol(lr=0.5, batch=10, epochs=3, milestones=(2,))

@@ -22,8 +22,8 @@ class TransferSettings(Settings):
 
     Put random:ARCH beside your own: what random features reach is not yours to claim.
     Tasks: readout (logistic regression over 45 strengths of regularisation, chosen by 5-fold cross-validation),
-    knn (20 nearest neighbours), sgd-readout (MoCo's protocol: lr 30, 100 epochs), factors (R2 of the latent factors of
-    generated scenes).
+    knn (20 nearest neighbours), sgd-readout (MoCo's protocol: lr 30, 100 epochs, images at 256/224 of the crop),
+    factors (R2 of the latent factors of generated scenes).
 
     Examples:
       whytransfer transfer --backbone runs/mine random:resnet18 --train data/train --test data/val --out results/mine

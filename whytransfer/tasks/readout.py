@@ -61,6 +61,7 @@ class Readout:
 
     train and test are labelled images (PixelCache), their classes matched by name. InputError where a label is missing,
     the test set has a class that the training set lacks, or fewer than two classes are there.
+    resize_px is the shorter side before the centre crop: size_px when None, for "sgd" the paper's 256 / 224 of it.
     """
 
     train: Any
@@ -80,6 +81,8 @@ class Readout:
             raise unknown_name("readout protocol", self.protocol, PROTOCOLS)
         for images in (self.train, self.test):
             require_labels(images, "a readout")
+        if self.protocol == "sgd" and self.resize_px is None:
+            object.__setattr__(self, "resize_px", sgd_readout.resize_px(self.size_px))
         object.__setattr__(self, "test_labels", match_classes(self.test, self.train.classes))
 
     def run(self, backbone: nn.Module, seed: int | None = None) -> Iterator[Result]:

@@ -1,7 +1,8 @@
 """MoCo's linear readout by SGD [He 2020, section 4.1; MoCo main_lincls]: the protocol behind its published numbers.
 
 lr 30, momentum 0.9, no weight decay, batch 256, 100 epochs, lr x 0.1 after 60 and 80, weights from N(0, 0.01), bias 0;
-features as they are, neither centred nor scaled. The learning rate suits features as small as MoCo's: it was found by a
+features as they are, neither centred nor scaled; test images resized to 256 and cropped to 224, the same ratio at other
+sizes. The learning rate suits features as small as MoCo's: it was found by a
 search on ImageNet. On other features it is arbitrary: compare models with the logistic readout.
 Deviation: the paper trains on random crops and flips; here each image's features are taken once, without augmentation.
 """
@@ -34,6 +35,11 @@ class SgdProtocol:
     def lr_at(self, epoch: int) -> float:
         """Learning rate of an epoch, counted from 0."""
         return self.lr * self.drop ** sum(epoch >= m for m in self.milestones)
+
+
+def resize_px(size_px: int) -> int:
+    """Shorter side before the centre crop of size_px: 256 for the paper's 224."""
+    return round(size_px * 256 / 224)
 
 
 def predict(
