@@ -14,6 +14,7 @@ from typing import Any
 
 import tyro
 
+from whytransfer.commands.common import wrong_settings_refused
 from whytransfer.commands.demo import DemoSettings
 from whytransfer.commands.doctor import DoctorSettings
 from whytransfer.commands.pretrain import PretrainSettings
@@ -75,13 +76,14 @@ def parse(arguments: list[str]) -> Any:
         path.append(name)
         commands = commands[name]
     rest = _with_config_file(arguments[len(path) :])
-    return tyro.cli(
-        commands,
-        prog=" ".join(["whytransfer", *path]),
-        args=rest,
-        description=inspect.getdoc(commands),
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+    with wrong_settings_refused():
+        return tyro.cli(
+            commands,
+            prog=" ".join(["whytransfer", *path]),
+            args=rest,
+            description=inspect.getdoc(commands),
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
 
 
 def _top_level(name: str) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, Self
 
 import tyro
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from whytransfer.errors import InputError
+
+
+class WrongSettings(Exception):
+    """Values that settings do not allow. No ValueError, which pydantic and tyro would put into words of their own."""
 
 
 class Settings(BaseModel):
@@ -21,14 +26,29 @@ class Settings(BaseModel):
     as_json: Annotated[bool, tyro.conf.arg(name="json", help_behavior_hint="")] = False
     """Print one JSON object per result on standard output and nothing else there."""
 
+    @model_validator(mode="wrap")
     @classmethod
-    def made_from(cls, settings: Mapping[str, Any]) -> Any:
-        """Validate keyword settings; raises InputError with one line per wrong setting."""
+    def _in_words(cls, settings: Any, make: ModelWrapValidatorHandler[Self]) -> Self:
         try:
-            return cls(**settings)
+            return make(settings)
         except ValidationError as error:
             lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
-            raise InputError("wrong settings: " + "; ".join(lines)) from None
+            raise WrongSettings("wrong settings: " + "; ".join(lines)) from None
+
+    @classmethod
+    def made_from(cls, settings: Mapping[str, Any]) -> Self:
+        """Validate keyword settings; raises InputError with one line per wrong setting."""
+        with wrong_settings_refused():
+            return cls(**settings)
+
+
+@contextlib.contextmanager
+def wrong_settings_refused() -> Iterator[None]:
+    """Turn WrongSettings into the InputError that people see."""
+    try:
+        yield
+    except WrongSettings as error:
+        raise InputError(str(error)) from None
 
 
 def print_json(records: Iterable[Mapping[str, Any]]) -> None:
