@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -202,6 +203,20 @@ def test_progress_tells_images_done_and_ends_with_all(photos, tmp_path):
 def test_state_per_image_is_small(photos, tmp_path):
     cache = PixelCache.open(Folder(photos), None, tmp_path / "cache")
     assert cache.state_bytes_per_image < 8 + 8 + 8 + Folder(photos).nbytes / 12 + 1
+
+
+def test_building_holds_a_few_bytes_per_image(tmp_path):
+    """Offsets, sides and one running digest, no object for each: a million images are not 300 MB of them."""
+    count = 20_000
+    images = np.zeros((count, 1, 1, 3), np.uint8)
+    writer = build_module._Writer(tmp_path / "pixels.bin", 10**9, count)
+    tracemalloc.start()
+    with open(os.devnull, "wb") as file:
+        for pixels in images:
+            writer.add(file, pixels)
+        held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert writer.seen == count and held / count < 16
 
 
 def test_a_subset_shares_the_file(photos, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from whytransfer.errors import InputError, RunError
-from whytransfer.images.content import Encoded, combine, digest
+from whytransfer.images.content import Encoded, Fingerprint, digest
 from whytransfer.images.decode import VERSION, Unreadable, decode, shrink, shrunk_size
 from whytransfer.images.store import Entry, readable
 from whytransfer.memory import usable_cores
@@ -60,13 +61,14 @@ def build(
     Raises InputError naming an unreadable image unless the policy skips them, RunError when the disk is full.
     """
     writer = _Writer(folder / "pixels.bin", policy.max_bytes, len(images))
-    digests: list[bytes] = []
+    total = Fingerprint(images)
     dropped: list[tuple[int, str, str]] = []
     unread = 0
     try:
         with open(folder / "pixels.bin", "wb") as file:
             for i, (part, pixels) in enumerate(_decoded(images, policy.max_side_px)):
-                digests.append(part)
+                if isinstance(images, Encoded):
+                    total.add(images.names[i], part)
                 if isinstance(pixels, Unreadable):
                     _refuse(pixels, policy, images)
                     dropped.append((i, pixels.name, pixels.reason))
@@ -85,8 +87,8 @@ def build(
     if not writer.sides:
         _, name, reason = dropped[0]
         raise InputError(f"none of the {len(images):,} images of {images.name} can be read; first {name}: {reason}")
-    fingerprint = fingerprint or combine(images, digests)  # type: ignore[arg-type]  # no fingerprint: it is Encoded
-    counts = len(writer.sides), writer.cached, writer.bytes
+    fingerprint = fingerprint or total.hexdigest()
+    counts = writer.seen, writer.cached, writer.bytes
     return Entry(fingerprint, sizes, str(policy), *counts, tuple(dropped), unread)
 
 
@@ -95,28 +97,33 @@ class _Writer:
 
     def __init__(self, path: Path, max_bytes: int, count: int) -> None:
         self.path, self.max_bytes, self.count = path, max_bytes, count
-        self.sides: list[tuple[int, int]] = []
+        self.sides = array("i")  # height, width, height, width ...: 8 bytes per image
         self.bytes = self.cached = 0
         self._full = False
 
+    @property
+    def seen(self) -> int:
+        """Images added, cached or not."""
+        return len(self.sides) // 2
+
     def add(self, file: BinaryIO, pixels: NDArray[np.uint8]) -> None:
         self._full = self._full or self.bytes + pixels.nbytes > self.max_bytes
-        self.sides.append(pixels.shape[:2])
+        self.sides.extend(pixels.shape[:2])
         if not self._full:
             file.write(pixels.data)
             self.bytes += pixels.nbytes
             self.cached += 1
 
     def save(self, folder: Path) -> None:
-        sides = np.array(self.sides, dtype=np.int32).reshape(-1, 2)
+        sides = np.frombuffer(self.sides, dtype=np.int32).reshape(-1, 2)
         ends = np.cumsum(sides.astype(np.int64).prod(axis=1) * 3)
         np.save(folder / "sides.npy", sides)
         np.save(folder / "offsets.npy", np.concatenate([np.zeros(1, np.int64), ends])[: len(sides)])
 
     def disk_full(self, folder: Path) -> RunError:
         """The error that says how much was needed, how much there is, and what to do."""
-        seen = sum(height * width * 3 for height, width in self.sides)
-        needed = min(seen * self.count // max(len(self.sides), 1), self.max_bytes)
+        seen = int(np.frombuffer(self.sides, dtype=np.int32).reshape(-1, 2).astype(np.int64).prod(axis=1).sum()) * 3
+        needed = min(seen * self.count // max(self.seen, 1), self.max_bytes)
         free = shutil.disk_usage(folder).free + self.bytes
         return RunError(
             f"disk full while caching pixels in {folder.parent.parent}: about {readable(needed)} are needed for "

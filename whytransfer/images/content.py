@@ -72,9 +72,24 @@ def _digest_of(images: Encoded, i: int) -> bytes:
 
 def combine(images: Encoded, digests: Iterable[bytes]) -> str:
     """The fingerprint from the digests of all files, in order; names and labels count, the place does not."""
-    total = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    total.update(repr(images.classes).encode(errors="surrogateescape"))
-    total.update(np.ascontiguousarray(images.labels).tobytes())
+    total = Fingerprint(images)
     for name, part in zip(images.names, digests, strict=True):
-        total.update(os.fsencode(name) + b"\0" + part)
+        total.add(name, part)
     return total.hexdigest()
+
+
+class Fingerprint:
+    """The fingerprint of a set while its files come by: nothing is held per file."""
+
+    def __init__(self, images: ImageSet) -> None:
+        self._total = hashlib.blake2b(digest_size=DIGEST_BYTES)
+        self._total.update(repr(images.classes).encode(errors="surrogateescape"))
+        self._total.update(np.ascontiguousarray(images.labels).tobytes())
+
+    def add(self, name: str, part: bytes) -> None:
+        """The next file and its digest."""
+        self._total.update(os.fsencode(name) + b"\0" + part)
+
+    def hexdigest(self) -> str:
+        """Of all files so far."""
+        return self._total.hexdigest()
