@@ -56,7 +56,9 @@ def ours(images: str, seconds: float) -> dict[str, float]:
     from whytransfer.views.recipes import recipe
 
     views = speed.make_views(pixels, Viewer(recipe("moco-v2"), SIZE, 0), np.arange(BATCH))
-    ready = speed.step_rate(method, views, method.defaults, torch.device("cpu"), p.has_bf16(), seconds / 3)
+    ready = speed.step_rate(
+        method, views, method.defaults, torch.device("cpu"), p.has_bf16(torch.device("cpu")), seconds / 3
+    )
     times = [BATCH / s for s in run._speeds[3:]]  # the compilation's start
     rate = BATCH * len(times) / sum(times)
     return {"end_to_end": rate, "ready_tensors": ready, "share_of_ready": rate / ready, "cache_s": cache_s}

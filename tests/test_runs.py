@@ -159,3 +159,12 @@ def test_versions_name_what_pixels_and_numbers_depend_on():
     found = versions()
     assert torch.__version__.startswith(found["torch"]) and "jpeg" in found["jpeg decoder"]
     assert {"numpy", "pillow", "numba", "processor", "threads"} <= found.keys()
+
+
+def test_files_are_readable_by_whom_the_umask_allows(tmp_path):
+    before = os.umask(0o027)
+    try:
+        atomic_write(tmp_path / "card.json", lambda file: file.write(b"{}"))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "card.json").stat().st_mode & 0o777 == 0o640

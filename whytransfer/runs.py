@@ -40,6 +40,7 @@ def atomic_write(
     try:
         with os.fdopen(handle, "wb") as file:
             write(file)
+            _as_others_are_made(file.fileno())
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
@@ -75,6 +76,14 @@ def writable_folder(path: Path | str, make: bool = True) -> Path:
             "writable."
         ) from None
     return path
+
+
+def _as_others_are_made(descriptor: int) -> None:
+    """mkstemp makes files for their owner alone; readers of a result are those that the umask allows."""
+    if hasattr(os, "fchmod"):  # not on Windows
+        mask = os.umask(0)
+        os.umask(mask)
+        os.fchmod(descriptor, 0o666 & ~mask)
 
 
 def _is_disk_full(error: BaseException | None) -> bool:

@@ -85,7 +85,7 @@ def _ceilings(s: DoctorSettings, pixels: Any, method: Any, training: Any, device
     from whytransfer.views.engine import Viewer
     from whytransfer.views.recipes import recipe
 
-    seen = p.views_for(recipe(s.recipe or method.recipe), method.views)
+    seen = p.views_for(recipe(p.recipe_for(s.recipe or method.recipe, method)), method.views)
     viewer = Viewer(seen, s.size, 0, threads=s.threads, device=device)
     progress.say("measuring reading, views, step ...")
     views = speed.make_views(pixels, viewer, np.arange(training.batch) % len(pixels))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -23,6 +22,7 @@ from torchvision import tv_tensors
 from whytransfer.errors import InputError
 from whytransfer.images import scene_layout
 from whytransfer.images.scene_render import SHAPE, nearest, render
+from whytransfer.memory import usable_cores
 from whytransfer.records import Sample
 
 RENDERER = "scenes-1"  # part of the fingerprint: change it whenever a pixel or an annotation changes
@@ -72,7 +72,7 @@ class Scenes:
             one = (1, self.size_px, self.size_px)  # objects and depth are not kept
             render(scene.objects, scene.rooms, images[part], np.empty(one, np.int8), np.empty(one, np.float32))
 
-        with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        with ThreadPoolExecutor(threads or usable_cores()) as pool:
             list(pool.map(task, range(0, len(index), _CHUNK)))
         return images
 
