@@ -89,3 +89,13 @@ def test_contributing_tells_the_order_that_is_enforced():
     told = re.findall(r"^  ([\w]+)(?:/|\.py) ", block, re.MULTILINE)
     assert set(told) == set(RANK)
     assert [RANK[name] for name in told] == sorted(RANK.values())
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
+)
+def test_links_lead_somewhere_and_nothing_was_left_to_fill_in(page: str):
+    words = text(page)
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", words) if "://" not in link]
+    assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []
+    assert re.findall(r"^[A-Z]+_[A-Z_]+$", words, re.MULTILINE) == []
