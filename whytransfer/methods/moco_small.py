@@ -1,12 +1,12 @@
 """MoCo v2 for small data: a preset of this project, no paper's, for 5,000 to 50,000 images and batches of 64 to 256.
 
-The published settings assume a million steps; run small they can end below random features. What was found to matter
-on a held-out part of such a training set (docs/results/first-answer.md):
+The published settings assume a million steps; run small they can end below random features. Chosen together, on a
+held-out part of such a training set and with one run each (docs/results/first-answer.md); no ablation says which of
+them matters:
 
-* No queue. While everything still moves fast, keys that are a few steps old can be told from fresh ones by their age,
-  which answers the question without looking at the picture. The negatives are the other keys of the batch.
-* Keys of one batch share their batch statistics, positives and negatives alike, so nothing leaks and nothing needs to
-  be split or shuffled.
+* No queue; the negatives are the other keys of the batch. The idea, not tested by itself: while everything still moves
+  fast, keys that are a few steps old can be told from fresh ones by their age, without looking at the picture.
+* Keys of one batch share their batch statistics, positives and negatives alike, so nothing is split or shuffled.
 * A key encoder that follows closely at first (m 0.9) and slowly at the end (0.99).
 * Batch norm in the projector, both directions, a high learning rate with warm-up, moved at every step.
 """
