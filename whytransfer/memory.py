@@ -1,7 +1,7 @@
 """What a process may use of its machine: the cores it was given, and memory again instead of anew.
 
 glibc hands every large tensor back to the system when it is freed and gets zeroed pages for the next one. Training asks
-for the same sizes at every step, where one step in seven was page faults, so keeping them is free speed:
+for the same sizes at every step, so keeping them is free speed:
 365 -> 417 images/s (docs/results/speed.md).
 """
 
