@@ -19,7 +19,7 @@ def test_what_the_loop_relies_on(name):
     assert isinstance(method, nn.Module) and method.backbone is backbone and method.training is True
     for needed in ("check_batch", "loss", "after_step"):
         assert callable(getattr(method, needed))
-    assert isinstance(method.needs_labels, bool) and list(backbone.state_dict()) == list(Tiny().state_dict())
+    assert set(method.needs) <= {"labels", "regions"} and list(backbone.state_dict()) == list(Tiny().state_dict())
 
 
 def test_initial_weights_of_the_head_follow_the_seed():

@@ -164,7 +164,7 @@ def test_papers_settings(name, T, layers):
     method = METHODS[name](Tiny(), classes=None, images=10**6)
     assert len(list(method.projector.modules())) == {1: 1, 3: 4}[layers] and method.recipe == name
     assert not any(isinstance(m, nn.BatchNorm1d) for m in method.projector.modules())
-    assert method.queue.keys.shape == (65536, 128) and method.views == 2 and not method.needs_labels
+    assert method.queue.keys.shape == (65536, 128) and method.views == 2 and method.needs == ()
 
 
 def test_mixed_precision_keeps_keys_and_loss_in_float32():

@@ -17,7 +17,7 @@ def test_is_cross_entropy_of_the_first_view():
     out = method.loss(v)
     torch.testing.assert_close(out["loss"], F.cross_entropy(logits, v.labels))
     assert float(out["accuracy"]) == pytest.approx(float((logits.argmax(1) == v.labels).double().mean()))
-    assert method.needs_labels and method.views == 1 and method.recipe == "supervised"
+    assert method.needs == ("labels",) and method.views == 1 and method.recipe == "supervised"
 
 
 def test_learns_colours():

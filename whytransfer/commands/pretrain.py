@@ -213,7 +213,7 @@ def build_method(s: PretrainSettings, pixels: Any, options: dict[str, Any]) -> A
     from whytransfer.backbones.resnet import build
     from whytransfer.images import require_labels
 
-    if known_method(s.method).needs_labels:
+    if "labels" in known_method(s.method).needs:
         require_labels(pixels, f"--method {s.method}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(s.seed)
@@ -274,7 +274,7 @@ def recipe_for(name: str, method: Any) -> str:
     from whytransfer.views.recipes import RECIPES
 
     twin = f"{name}-supervised"
-    return twin if method.needs_labels and twin in RECIPES else name
+    return twin if "labels" in method.needs and twin in RECIPES else name
 
 
 def views_for(views: Any, count: int) -> Any:

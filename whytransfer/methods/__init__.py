@@ -21,7 +21,7 @@ class Method(Protocol):
     recipe: str  # the views that belong to the name, unless another recipe is asked for
     defaults: Training  # the paper's optimiser and schedule (nn.Module has a `training` of its own)
     views: int  # how many views of an image the loss reads
-    needs_labels: bool
+    needs: tuple[str, ...]  # of the images, besides pixels: "labels", "regions"
     backbone: Any  # what is kept after pretraining: images -> Features, with .width
 
     def check_batch(self, batch: int, parts: int = 1) -> None:

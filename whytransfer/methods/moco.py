@@ -31,7 +31,7 @@ class MoCo(nn.Module):
     """
 
     views = 2
-    needs_labels = False
+    needs: tuple[str, ...] = ()
 
     def __init__(
         self, backbone: Any, projector: nn.Module, *, dim: int, queue: int, m: float, T: float, splits: int, seed: int

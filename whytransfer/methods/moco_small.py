@@ -36,7 +36,7 @@ class MoCoV2Small(nn.Module):
         "sgd", lr_per_256=0.5, weight_decay=5e-4, schedule="cosine", warmup_epochs=1.0, epochs=15, batch=128
     )
     views = 2
-    needs_labels = False
+    needs: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ class Supervised(nn.Module):
     recipe = "supervised"
     defaults = Training("sgd", lr_per_256=0.1, weight_decay=1e-4, schedule="cosine", epochs=200, batch=256)
     views = 1
-    needs_labels = True
+    needs = ("labels",)
 
     def __init__(self, backbone: Any, *, classes: int | None, images: int, seed: int = 0) -> None:
         super().__init__()
