@@ -4,13 +4,13 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from whytransfer.nn.gather import gather
+from whytransfer.nn.gather import gather, gather_with_grad
 from whytransfer.nn.queue import KeyQueue
 
 
 def test_alone_it_is_a_no_op():
     rows = torch.randn(3, 2)
-    assert gather(rows) is rows
+    assert gather(rows) is rows and gather_with_grad(rows) is rows
 
 
 def _one_of_two(rank, store, folder):
@@ -18,7 +18,9 @@ def _one_of_two(rank, store, folder):
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     queue = KeyQueue(8, 3, seed=0)
     queue.enqueue(gather(torch.arange(6.0).view(2, 3) + 10 * rank))
-    torch.save(queue.state_dict(), f"{folder}/{rank}.pt")
+    rows = torch.ones(2, 3, requires_grad=True)
+    (gather_with_grad(rows) * torch.arange(12.0).view(4, 3) * (rank + 1)).sum().backward()
+    torch.save({**queue.state_dict(), "gradient": rows.grad}, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -27,4 +29,6 @@ def test_two_processes_fill_equal_queues(tmp_path):
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     expected = torch.cat([torch.arange(6.0).view(2, 3), torch.arange(6.0).view(2, 3) + 10])
     assert torch.equal(first["keys"][:4], expected) and int(first["pointer"]) == 4
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert all(torch.equal(first[name], second[name]) for name in ("keys", "pointer"))
+    gradients = torch.cat([first["gradient"], second["gradient"]])
+    assert torch.equal(gradients, 3 * torch.arange(12.0).view(4, 3))  # of rank 0 once, of rank 1 twice

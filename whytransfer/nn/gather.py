@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -10,7 +12,7 @@ from torch import Tensor
 @torch.no_grad()
 def gather(rows: Tensor) -> Tensor:
     """(B, ...) on each of W processes -> (W * B, ...) on all, by rank, without gradient; a no-op alone."""
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if world()[1] == 1:
         return rows
     rows = rows.contiguous()
     out = rows.new_empty(dist.get_world_size() * len(rows), *rows.shape[1:])
@@ -18,7 +20,36 @@ def gather(rows: Tensor) -> Tensor:
     return out
 
 
+def gather_with_grad(rows: Tensor) -> Tensor:
+    """gather(rows) that is differentiable: a row's gradient is the sum of those that all processes have for it.
+
+    With losses that are means over each process's rows, and gradients averaged over processes afterwards, weights get
+    the gradient of the mean over all rows.
+    """
+    gathered: Tensor = rows if world()[1] == 1 else _Gather.apply(rows)
+    return gathered
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        return gather(rows)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        grad = grad.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(grad)
+        rank, processes = world()
+        return grad.chunk(processes)[rank]
+
+
+def world() -> tuple[int, int]:
+    """(rank, number of processes); (0, 1) when alone."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return 0, 1
+    return dist.get_rank(), dist.get_world_size()
+
+
 def own_rows(rows: Tensor) -> Tensor:
     """(B,) positions that this process's rows have in gather(rows)."""
-    rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
-    return rank * len(rows) + torch.arange(len(rows), device=rows.device)
+    return world()[0] * len(rows) + torch.arange(len(rows), device=rows.device)
