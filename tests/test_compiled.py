@@ -25,7 +25,7 @@ def installed(tmp_path):
     """A copy of the package where nothing can be written beside the source (a file in the way stops root as well)."""
     package = tmp_path / "site" / "whytransfer"
     shutil.copytree(Path(whytransfer.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    for stage in ("images", "views"):
+    for stage in ("images", "masks", "views"):
         (package / stage / "__pycache__").write_text("")
     (tmp_path / "file").write_text("")
     (tmp_path / "temporary").mkdir()

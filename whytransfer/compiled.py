@@ -51,7 +51,7 @@ def keep() -> bool:
     """Point numba to a folder that can be written; False when there is none and every process must compile again."""
     if SETTINGS.CACHE_DIR and writable(Path(SETTINGS.CACHE_DIR)):
         return True
-    if all(writable(PACKAGE / stage / "__pycache__") for stage in ("images", "views")):
+    if all(writable(PACKAGE / stage / "__pycache__") for stage in ("images", "masks", "views")):
         return True
     chosen = next(filter(writable, _elsewhere()), None)
     if chosen is not None:

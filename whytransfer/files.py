@@ -1,0 +1,80 @@
+"""Writing files so that a kill at any moment leaves the old content or the new one, never half of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from whytransfer.errors import InputError, RunError
+
+
+def atomic_write(
+    path: Path, write: Callable[[BinaryIO], object], advice: str = "Free some space and run the same command again."
+) -> None:
+    """Write aside, flush, rename: `path` holds the old content or the new one, never half of it.
+
+    Raises RunError, which ends in `advice`, when the disk is full; the old file stays and the partial one is removed.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    aside = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            _as_others_are_made(file.fileno())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except BaseException as error:
+        aside.unlink(missing_ok=True)
+        if _is_disk_full(error):
+            free = shutil.disk_usage(path.parent).free
+            raise RunError(
+                f"the disk is full: {path} could not be written ({free / 2**20:.0f} MiB free now). What was saved "
+                f"before is intact. {advice}"
+            ) from None
+        raise
+
+
+def writable_folder(path: Path | str, make: bool = True) -> Path:
+    """The folder, made where it was missing, after one file was written into it and removed.
+
+    With make=False a missing folder stays missing, and the nearest one above it is tried instead. Called before the
+    work starts; raises InputError naming the system's reason where nothing can be written.
+    """
+    path = Path(path)
+    try:
+        if make or path.exists():
+            path.mkdir(parents=True, exist_ok=True)
+        tried = path if path.exists() else next(p for p in path.absolute().parents if p.exists())
+        with tempfile.TemporaryFile(dir=tried):
+            pass
+    except FileExistsError:
+        raise InputError(f"{path} is a file; a folder is needed to write into. Choose another --out.") from None
+    except OSError as error:
+        raise InputError(
+            f"nothing can be written in {path} ({error.strerror or error}). Choose another --out, or make the folder "
+            "writable."
+        ) from None
+    return path
+
+
+def _as_others_are_made(descriptor: int) -> None:
+    """mkstemp makes files for their owner alone; readers of a result are those that the umask allows."""
+    if hasattr(os, "fchmod"):  # not on Windows
+        mask = os.umask(0)
+        os.umask(mask)
+        os.fchmod(descriptor, 0o666 & ~mask)
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    """torch.save hides the operating system's error behind a RuntimeError, so the whole chain is looked at."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
