@@ -30,6 +30,7 @@ class Sample:
     boxes: Tensor | None = None  # (R, 4) xyxy pixels
     box_labels: Tensor | None = None  # (R,) int64
     masks: Tensor | None = None  # (R, H, W) bool, one instance each
+    semantic: Tensor | None = None  # (H, W) uint8 class of every pixel, 255 where it has none
     depth: Tensor | None = None  # (H, W) float32
     keypoints: Tensor | None = None  # (R, P, 2) xy pixels
     factors: Mapping[str, float] = field(default_factory=dict)
@@ -38,6 +39,13 @@ class Sample:
         if self.image.ndim != 3 or self.image.shape[0] != 3 or self.image.dtype != torch.uint8:
             raise ValueError(
                 f"Sample {self.name!r}: image must be (3, H, W) uint8, got {tuple(self.image.shape)} {self.image.dtype}"
+            )
+        if self.semantic is not None and (
+            self.semantic.shape != self.image.shape[1:] or self.semantic.dtype != torch.uint8
+        ):
+            raise ValueError(
+                f"Sample {self.name!r}: semantic must be uint8 of the image's (H, W) {tuple(self.image.shape[1:])}, "
+                f"got {tuple(self.semantic.shape)} {self.semantic.dtype}"
             )
 
 
