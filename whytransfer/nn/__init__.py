@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from whytransfer.nn.detcon import detcon
 from whytransfer.nn.losses import info_nce
 
-__all__ = ["info_nce"]
+__all__ = ["detcon", "info_nce"]
