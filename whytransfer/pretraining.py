@@ -37,6 +37,11 @@ class Plan:
     seed: int
     accumulate: int = 1
     save_minutes: float = 5.0  # also saved at every epoch's end
+    iterations: int | None = None  # optimiser steps, instead of epochs: the last epoch may end early
+
+    def steps(self, per_epoch: int) -> int:
+        """Optimiser steps of the whole run."""
+        return self.iterations or self.epochs * per_epoch
 
 
 @dataclass
@@ -73,6 +78,8 @@ class Pretraining:
         self.method, self.pixels, self.viewer, self.monitor = method, pixels, viewer, monitor
         self.plan, self.run, self.fabric = plan, run, fabric
         self.per_epoch = steps_per_epoch(len(pixels), plan.batch)
+        self.steps = plan.steps(self.per_epoch)
+        self.epochs = self.steps / self.per_epoch
         self.state = State()
         self._speeds: list[float] = []
         self._wait_s = 0.0
@@ -89,11 +96,12 @@ class Pretraining:
         self.state.random, self.state.watched = random, watched
         step_module, fabric_optimizer = self.fabric.setup(_Step(method), optimizer)
         method.train()
-        total = self.plan.epochs * self.per_epoch
-        with _stop_between_steps(self), progress.bar("pretraining", total, self.state.step) as update:
-            for epoch in range(self.state.step // self.per_epoch, self.plan.epochs):
-                self._epoch(epoch, step_module, fabric_optimizer, update)
-                self._end_epoch(epoch, optimizer)
+        with _stop_between_steps(self), progress.bar("pretraining", self.steps, self.state.step) as update:
+            while self.state.step < self.steps:
+                self._epoch(self.state.step // self.per_epoch, step_module, fabric_optimizer, update)
+                self._end_epoch(optimizer)
+                if self._agreed(self._stop)[0] and self.state.step < self.steps:
+                    raise KeyboardInterrupt
         return self._finish()
 
     def _random_features(self, saved: dict[str, Any]) -> tuple[dict[str, Any], str]:
@@ -106,12 +114,12 @@ class Pretraining:
     def _epoch(self, epoch: int, step_module: Any, optimizer: Any, update: progress.Update) -> None:
         fabric, plan = self.fabric, self.plan
         order = batch_indices(plan.seed, epoch, len(self.pixels), plan.batch, fabric.global_rank, fabric.world_size)
-        first = self.state.step - epoch * self.per_epoch
+        first, last = self.state.step - epoch * self.per_epoch, min(self.per_epoch, self.steps - epoch * self.per_epoch)
         losses: list[Tensor] = []
         last_save = began = time.perf_counter()
-        parts = (part for batch in order[first:] for part in np.array_split(batch, plan.accumulate))
+        parts = (part for batch in order[first:last] for part in np.array_split(batch, plan.accumulate))
         views = ahead(lambda part: self._views(part, epoch), parts, LOOK_AHEAD if fabric.device.type == "cuda" else 0)
-        for _ in range(first, self.per_epoch):
+        for i in range(first, last):
             losses.append(self._step(views, step_module, optimizer))
             now = time.perf_counter()
             self._speeds.append(plan.batch / (now - began))
@@ -120,12 +128,12 @@ class Pretraining:
             self._check(losses)
             self._log_step(losses[-1], optimizer, update)
             stop, save = self._agreed(self._stop, now - last_save > 60 * plan.save_minutes)
-            if stop or save:
+            if (stop or save) and i + 1 < last:  # the end of an epoch saves anyway, with the epoch's row
                 self._save(optimizer.optimizer, losses)
                 losses = []
                 last_save = began = time.perf_counter()
-            if stop:
-                raise KeyboardInterrupt
+                if stop:
+                    raise KeyboardInterrupt
         self._keep(losses)
 
     def _agreed(self, *wishes: bool) -> list[bool]:
@@ -137,7 +145,7 @@ class Pretraining:
 
     def _step(self, views: Iterator[Views], step_module: Any, optimizer: Any) -> Tensor:
         """One optimiser step; returns the mean loss of its parts, still on the device."""
-        lr = lr_at(self.plan.training, self.state.step, self.per_epoch, self.plan.epochs, self.plan.batch)
+        lr = lr_at(self.plan.training, self.state.step, self.per_epoch, self.epochs, self.plan.batch)
         for group in optimizer.param_groups:
             group["lr"] = lr
         outs = []
@@ -154,7 +162,7 @@ class Pretraining:
         optimizer.zero_grad(set_to_none=True)
         self.state.step += 1
         merged = {k: (torch.cat if outs[0][k].ndim else torch.stack)([o[k] for o in outs]) for k in outs[0]}
-        self.method.after_step(merged, self.state.step / (self.plan.epochs * self.per_epoch))
+        self.method.after_step(merged, self.state.step / self.steps)
         return merged["loss"].mean()
 
     def _views(self, indices: np.ndarray, epoch: int) -> Views:
@@ -192,18 +200,20 @@ class Pretraining:
                 lr = optimizer.param_groups[0]["lr"]
                 self.fabric.log_dict({"loss": float(loss), "lr": lr, "images_per_second": speed}, step=self.state.step)
 
-    def _end_epoch(self, epoch: int, optimizer: Any) -> None:
+    def _end_epoch(self, optimizer: Any) -> None:
+        done = self.state.step / self.per_epoch  # epochs; broken where --iterations end inside one
         if self.fabric.is_global_zero:
             losses, self.state.epoch_losses = self.state.epoch_losses, []
-            row: dict[str, Any] = {"epoch": epoch + 1, "loss": statistics.fmean(losses), **self._speed()}
+            epoch = int(done) if done == int(done) else done
+            row: dict[str, Any] = {"epoch": epoch, "loss": statistics.fmean(losses), **self._speed()}
             row["seconds"] = self.state.seconds
             if self.monitor:
                 row |= self.monitor.look(self.method.backbone).as_dict()
             self.state.metrics.append(row)
             self.fabric.log_dict({k: v for k, v in row.items() if isinstance(v, float)}, step=self.state.step)
-            left = (self.plan.epochs - epoch - 1) * self.state.seconds / (epoch + 1)
+            left = (self.steps - self.state.step) * self.state.seconds / self.state.step
             words = describe(row, self.state.random)
-            progress.say(f"epoch {epoch + 1}/{self.plan.epochs}  {words}  ETA {progress.duration(left)}")
+            progress.say(f"epoch {round(done, 2):g}/{round(self.epochs, 2):g}  {words}  ETA {progress.duration(left)}")
         self._save(optimizer)
 
     def _speed(self) -> dict[str, float]:
@@ -229,7 +239,7 @@ class Pretraining:
         self.method.load_state_dict(saved["method"])
         optimizer.load_state_dict(saved["optimizer"])
         self.state = State(**{k: saved[k] for k in vars(self.state) if k in saved})
-        progress.say(f"continuing {self.run.path} at step {self.state.step} of {self.plan.epochs * self.per_epoch}")
+        progress.say(f"continuing {self.run.path} at step {self.state.step} of {self.steps}")
 
     def _finish(self) -> dict[str, Any]:
         last = self.state.metrics[-1] if self.state.metrics else {}  # kept by the first rank alone

@@ -7,8 +7,9 @@ import torch
 import yaml
 
 from whytransfer import methods
-from whytransfer.commands import pretrain
-from whytransfer.commands.pretrain import PretrainSettings, has_bf16, in_bf16, recipe_for, training_of, views_for
+from whytransfer.commands import card, pretrain
+from whytransfer.commands.method import given_options, planned, recipe_for, training_of, views_for
+from whytransfer.commands.pretrain import PretrainSettings, has_bf16, in_bf16
 from whytransfer.errors import InputError
 from whytransfer.nn.schedules import Training, lr_at
 from whytransfer.runs import RunFolder
@@ -83,13 +84,13 @@ def test_no_gpu_is_said_and_not_replaced(monkeypatch):
 
 def test_unusual_settings_are_said(capsys):
     eight = range(8)
-    pretrain._say_what_is_unusual(settings(method="moco-v2"), "moco-v2", {"queue": 16}, eight)
+    card.say_what_is_unusual(settings(method="moco-v2"), "moco-v2", {"queue": 16}, eight)
     words = capsys.readouterr().err
     assert "the queue (16 keys) is larger than the data (8 images)" in words and "which needs none" in words
     assert "queue" not in methods.options_of("moco-v2-small")
-    pretrain._say_what_is_unusual(settings(method="supervised", recipe="ladder-2"), "ladder-2-supervised", {}, eight)
+    card.say_what_is_unusual(settings(method="supervised", recipe="ladder-2"), "ladder-2-supervised", {}, eight)
     assert "supervised takes the views ladder-2-supervised" in capsys.readouterr().err
-    pretrain._say_what_is_unusual(settings(recipe="ladder-2"), "ladder-2", {}, eight)
+    card.say_what_is_unusual(settings(recipe="ladder-2"), "ladder-2", {}, eight)
     assert capsys.readouterr().err == ""
 
 
@@ -101,13 +102,13 @@ def test_a_folder_that_cannot_be_written_is_said_before_anything_is_read(tmp_pat
 
 @pytest.mark.parametrize("saved", [True, False])
 def test_going_on_with_other_threads_is_said(tmp_path, capsys, saved):
-    card = {"config": {}, "versions": {"torch": "2.15", "threads": "2"}}
-    folder = RunFolder.open(tmp_path, card)
+    made = {"config": {}, "versions": {"torch": "2.15", "threads": "2"}}
+    folder = RunFolder.open(tmp_path, made)
     if saved:
         folder.save({"step": 1, "metrics": []})
-    pretrain._say_what_changed(folder, card)
+    card.say_what_changed(folder, made)
     assert capsys.readouterr().err == ""
-    pretrain._say_what_changed(folder, {"versions": {"torch": "2.15", "threads": "1"}})
+    card.say_what_changed(folder, {"versions": {"torch": "2.15", "threads": "1"}})
     said = capsys.readouterr().err
     assert ("threads: 2 then, 1 now" in said and "bits" in said and "torch" not in said) if saved else said == ""
 
@@ -118,7 +119,7 @@ def test_the_config_file_names_every_setting_of_the_method(tmp_path):
     config |= {"schedule": "cosine", "optimizer": "sgd"}
     config |= {"precision": "bf16-mixed", "cache_px": 128, "moco-v2.m": 0.999, "moco-v2.T": 0.2, "moco-v2.queue": 32}
     folder = RunFolder.open(tmp_path, {"config": config})
-    pretrain._write_config(s, folder)
+    card.write_config(s, folder)
     written = yaml.safe_load((tmp_path / "config.yaml").read_text())
     assert {"momentum": 0.999, "temperature": 0.2, "queue": 32, "precision": "bf16", "cache_px": 128}.items() <= (
         written.items()

@@ -34,6 +34,8 @@ class DoctorSettings(Settings):
     """Images per step; the method's own when not given."""
     epochs: Annotated[int, Field(ge=1)] | None = None
     """Passes over the images; the method's own when not given."""
+    iterations: Annotated[int, Field(ge=1)] | None = None
+    """Optimiser steps, instead of --epochs."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """Threads that make views; all cores when not given."""
     cache_gb: Annotated[float, Field(gt=0)] = 20.0
@@ -49,23 +51,23 @@ def doctor(**settings: Any) -> dict[str, Any]:
 
 def run(s: DoctorSettings) -> dict[str, Any]:
     """The machine, the ceilings, and the plan."""
-    from whytransfer import methods
     from whytransfer.commands import pretrain as p
     from whytransfer.loading import steps_per_epoch
 
     shared = {k: v for k, v in dict(s).items() if k in p.PretrainSettings.model_fields}
     plan = p.PretrainSettings.made_from(shared | {"out": Path("unused")})
-    training = p.training_of(plan, p.known_method(s.method).defaults)
+    p.known_method(s.method)
     pixels = p.open_pixels(plan, s.images)
-    steps = steps_per_epoch(len(pixels), training.batch)
-    method = p.build_method(plan, pixels, methods.options_of(s.method))
+    training, options = p.planned(plan, len(pixels))
+    steps = s.iterations or steps_per_epoch(len(pixels), training.batch) * training.epochs
+    method = p.build_method(plan, pixels, options)
     device = p.device_of("auto")
     rates = _ceilings(s, pixels, method, training, device)
     parameters = sum(x.numel() for x in method.parameters())
     return {
         **machine(),
         **{f"{k}_images_per_second": v for k, v in rates.items()},
-        **forecast(rates, device.type, steps * training.batch * training.epochs),
+        **forecast(rates, device.type, steps * training.batch),
         "images": len(pixels),
         "epochs": training.epochs,
         "batch": training.batch,

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from whytransfer.commands.card import make_card, say_what_changed, say_what_is_unusual, write_config
 from whytransfer.commands.common import Settings, print_json, print_table
+from whytransfer.commands.method import build_method, given_options, known_method, planned, recipe_for, views_for
 from whytransfer.errors import InputError
 
 
 class PretrainSettings(Settings):
     """Pretrain a backbone on images: class folders, a flat folder, a zip, or generated scenes.
 
-    Labels are needed for --method supervised only.
     The same command continues an unfinished run: killed at any step, it ends in the same weights, bit for bit where
     libraries, processor and OMP_NUM_THREADS are the same (it says when they are not). Every epoch prints how the
     backbone stands against random features, which is the first thing to know about a small run.
@@ -33,7 +33,9 @@ class PretrainSettings(Settings):
     out: Path
     """Run folder to create, or to continue."""
     method: str = "moco-v2-small"
-    """moco-v1, moco-v2 (the papers' settings), moco-v2-small (for 5,000-50,000 images) or supervised."""
+    """The papers', with their settings: moco-v1, moco-v2, simclr, byol, instdisc, instdisc-softmax; on class labels:
+    supervised, supcon, supcon-queue, exemplar-v1, exemplar-v2. For 5,000-50,000 images and batches of 64-256:
+    moco-v2-small, simclr-small, byol-small, instdisc-small, supcon-small, exemplar-small."""
     recipe: str | None = None
     """Views: default, spatial, appearance, moco-v1, simclr, ladder-1 ... (ladder-1-supervised where labels are
     trained on); the method's own when not given."""
@@ -42,7 +44,9 @@ class PretrainSettings(Settings):
     size: Annotated[int, Field(ge=8, le=2048)] = 64
     """Side of the square views in pixels."""
     epochs: Annotated[int, Field(ge=1)] | None = None
-    """Passes over the images; the method's own when not given (200 in the papers)."""
+    """Passes over the images; the method's own when not given. BYOL's settings follow the length, as in its paper."""
+    iterations: Annotated[int, Field(ge=1)] | None = None
+    """Optimiser steps, instead of --epochs: the same budget for image sets of any size; may end inside an epoch."""
     batch: Annotated[int, Field(ge=2)] | None = None
     """Images per optimiser step, over all processes."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -53,18 +57,24 @@ class PretrainSettings(Settings):
     """Weight decay; the method's own when not given."""
     schedule: Literal["cosine", "step"] | None = None
     """Learning rate over time; the method's own when not given."""
-    optimizer: Literal["sgd", "lars"] | None = None
-    """The method's own when not given."""
+    optimizer: Literal["sgd", "lars", "lars-simclr"] | None = None
+    """The method's own when not given; lars is BYOL's, lars-simclr has the learning rate inside the velocity."""
     warmup_epochs: Annotated[float, Field(ge=0)] | None = None
     """Epochs of linear warm-up; the method's own when not given."""
     queue: Annotated[int, Field(ge=1)] | None = None
-    """MoCo: keys kept as negatives."""
+    """Past keys that are kept (MoCo, Exemplar, supcon-queue)."""
     momentum: Annotated[float, Field(ge=0, le=1)] | None = None
-    """MoCo: m of the key encoder."""
+    """Of the slow copy (m of MoCo; tau of BYOL at the start) or of an entry of the bank (InstDisc)."""
     temperature: Annotated[float, Field(gt=0)] | None = None
-    """MoCo: T of the softmax."""
+    """T of the softmax."""
+    dim: Annotated[int, Field(ge=1)] | None = None
+    """Width of the vectors that are compared."""
+    hidden: Annotated[int, Field(ge=1)] | None = None
+    """Width inside the projector, where it has a layer of its own width."""
+    negatives: Annotated[int, Field(ge=1)] | None = None
+    """Entries that are drawn from the bank for a step (InstDisc)."""
     splits: Annotated[int, Field(ge=1)] | None = None
-    """MoCo: batch-norm groups; 8 is the maths of eight devices."""
+    """Batch-norm groups (MoCo and what builds on it); 8 is the maths of eight devices."""
     accumulate: Annotated[int, Field(ge=1)] = 1
     """Parts a batch is computed in, when memory is short (batch norm and keys then see the parts)."""
     precision: Literal["auto", "bf16", "32"] = "auto"
@@ -91,12 +101,6 @@ class PretrainSettings(Settings):
     """Also save between epochs, this often."""
 
 
-NOT_IN_CONFIG = frozenset(
-    {"out", "val", "monitor", "cache_gb", "threads", "devices", "accelerator", "save_minutes", "as_json", "images"}
-)
-OPTIONS = {"queue": "queue", "momentum": "m", "temperature": "T", "splits": "splits"}  # our setting: the paper's letter
-
-
 def pretrain(**settings: Any) -> dict[str, Any]:
     """Pretrain a backbone; keywords are the fields of PretrainSettings. Returns what `--json` prints.
 
@@ -107,8 +111,8 @@ def pretrain(**settings: Any) -> dict[str, Any]:
 
 def run(s: PretrainSettings) -> dict[str, Any]:
     """Wire the settings to objects and train."""
-    from whytransfer import methods, progress
-    from whytransfer.loading import check_parts, steps_per_epoch
+    from whytransfer import progress
+    from whytransfer.loading import check_parts
     from whytransfer.pretraining import Plan, Pretraining
     from whytransfer.runs import RunFolder, writable_folder
     from whytransfer.views.engine import Viewer
@@ -116,16 +120,15 @@ def run(s: PretrainSettings) -> dict[str, Any]:
 
     writable_folder(s.out, make=False)
     paper = known_method(s.method)
-    options = {**methods.options_of(s.method), **_options(s)}
-    training = training_of(s, paper.defaults)
+    given_options(s)  # refuses a misspelt or foreign one before any image is read
     views = views_for(recipe(recipe_for(s.recipe or paper.recipe, paper)), paper.views)
     pixels, val = open_pixels(s, s.images), open_pixels(s, s.val) if s.val else None
+    training, options = planned(s, len(pixels))
     method = build_method(s, pixels, options)
-    steps_per_epoch(len(pixels), training.batch)  # refuses a batch that is larger than the data
     fabric = _fabric(s)
     check_parts(training.batch, s.accumulate, fabric.world_size)
     method.check_batch(training.batch, s.accumulate * fabric.world_size)
-    card = _card(s, views.name, training, options, pixels, method.backbone, fabric)
+    card = make_card(s, views.name, training, options, pixels, method.backbone, fabric)
     progress.be_quiet(progress.is_quiet() or not fabric.is_global_zero)
     with fabric.rank_zero_first():
         folder = RunFolder.open(s.out, card)
@@ -134,10 +137,10 @@ def run(s: PretrainSettings) -> dict[str, Any]:
             progress.say(f"{s.out} is finished already; nothing to do.")
             return _summary(s.out, folder.card["result"]) if fabric.is_global_zero else {}
         if fabric.is_global_zero:
-            _write_config(s, folder)
-        _say_what_changed(folder, card)
-        _say_what_is_unusual(s, views.name, options, pixels)
-        plan = Plan(training, training.epochs, training.batch, s.seed, s.accumulate, s.save_minutes)
+            write_config(s, folder)
+        say_what_changed(folder, card)
+        say_what_is_unusual(s, views.name, options, pixels)
+        plan = Plan(training, training.epochs, training.batch, s.seed, s.accumulate, s.save_minutes, s.iterations)
         viewer = Viewer(views, s.size, s.seed, threads=s.threads, device=fabric.device)
         monitor = _monitor(s, pixels, val, fabric) if s.monitor else None
         result = Pretraining(method, pixels, viewer, plan, folder, fabric, monitor).fit()
@@ -161,65 +164,11 @@ def show(s: PretrainSettings) -> None:
     print(f"next: whytransfer transfer --backbone {backbones} --task readout --train ... --test ... --out ...")
 
 
-def known_method(name: str) -> Any:
-    from whytransfer.errors import unknown_name
-    from whytransfer.methods import METHODS
-
-    if name not in METHODS:
-        raise unknown_name("method", name, METHODS)
-    return METHODS[name]
-
-
-def _options(s: PretrainSettings) -> dict[str, Any]:
-    """The method's options that were given; InputError for one that the method does not have."""
-    from whytransfer.methods import options_of
-
-    known_method(s.method)
-    given = {setting: getattr(s, setting) for setting in OPTIONS if getattr(s, setting) is not None}
-    for setting in given:
-        if OPTIONS[setting] not in options_of(s.method):
-            raise InputError(
-                f"--{setting} {given[setting]}: {s.method} has no such setting. Leave it out or choose a MoCo method."
-            )
-    return {OPTIONS[setting]: value for setting, value in given.items()}
-
-
-def training_of(s: PretrainSettings, paper: Any) -> Any:
-    """The method's Training with what the settings replace."""
-    batch = s.batch or paper.batch
-    given = {
-        "epochs": s.epochs,
-        "batch": batch,
-        "lr_per_256": s.lr * 256 / batch if s.lr else None,
-        "weight_decay": s.weight_decay,
-        "schedule": s.schedule,
-        "optimizer": s.optimizer,
-        "warmup_epochs": s.warmup_epochs,
-    }
-    return dataclasses.replace(paper, **{k: v for k, v in given.items() if v is not None})
-
-
 def open_pixels(s: PretrainSettings, spec: str) -> Any:
     from whytransfer.commands.data import cached
 
     side = None if s.cache_px == 0 else s.cache_px or 2 * s.size
     return cached(spec, side, s.cache_gb, s.skip_unreadable)
-
-
-def build_method(s: PretrainSettings, pixels: Any, options: dict[str, Any]) -> Any:
-    import torch
-
-    from whytransfer import methods
-    from whytransfer.backbones.resnet import build
-    from whytransfer.images import require_labels
-
-    if "labels" in known_method(s.method).needs:
-        require_labels(pixels, f"--method {s.method}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(s.seed)
-        backbone = build(s.backbone)
-    classes = len(pixels.classes) or None
-    return methods.build(s.method, backbone, classes=classes, images=len(pixels), seed=s.seed, **options)
 
 
 def device_of(name: str) -> Any:
@@ -267,106 +216,6 @@ def _fabric(s: PretrainSettings) -> Any:
     )
     fabric.launch()
     return fabric
-
-
-def recipe_for(name: str, method: Any) -> str:
-    """The recipe's twin for training on labels where it has one: a rung's crop is wider there."""
-    from whytransfer.views.recipes import RECIPES
-
-    twin = f"{name}-supervised"
-    return twin if "labels" in method.needs and twin in RECIPES else name
-
-
-def views_for(views: Any, count: int) -> Any:
-    """A recipe with as many views as the method reads: a one-view recipe is drawn again, a spare view is left out."""
-    pipelines = (views.views * count)[:count] if len(views.views) == 1 else views.views[:count]
-    return dataclasses.replace(views, views=pipelines)
-
-
-def _card(
-    s: PretrainSettings, views: str, training: Any, options: dict[str, Any], pixels: Any, backbone: Any, fabric: Any
-) -> dict[str, Any]:
-    """The run card. `config` is what decides the weights: only a run with an equal one may continue in the folder."""
-    from whytransfer.runs import command_line, versions
-
-    plain = s.model_dump(mode="json", exclude={*NOT_IN_CONFIG, *OPTIONS})
-    config = {
-        **plain,
-        **dataclasses.asdict(training),
-        "recipe": views,
-        "lr": training.lr_per_256 * training.batch / 256,
-        "precision": fabric._precision.precision,
-        "world_size": fabric.world_size,
-        "device": fabric.device.type,
-        "cache_px": 2 * s.size if s.cache_px is None else s.cache_px,
-        **{f"{s.method}.{key}": value for key, value in options.items()},
-        "data_fingerprint": pixels.fingerprint,
-        "images": len(pixels),
-    }
-    return {
-        "config": {k: list(v) if isinstance(v, tuple) else v for k, v in config.items() if k != "lr_per_256"},
-        "arch": s.backbone,
-        "method": s.method,
-        "recipe": views,
-        "seed": s.seed,
-        "size": s.size,
-        "mean": backbone.mean.tolist(),
-        "std": backbone.std.tolist(),
-        "data": {"spec": s.images, "name": pixels.name, "images": len(pixels), "classes": len(pixels.classes)},
-        "command": command_line(),
-        "versions": versions(),
-    }
-
-
-def _write_config(s: PretrainSettings, folder: Any) -> None:
-    """The settings as YAML, ready for `--config`, with every default written out."""
-    import yaml
-
-    from whytransfer.runs import atomic_write
-
-    resolved = {k: v for k, v in s.model_dump(mode="json").items() if v is not None and k not in ("out", "as_json")}
-    config = folder.card["config"]
-    resolved |= {
-        k: config[k]
-        for k in ("recipe", "epochs", "batch", "lr", "weight_decay", "schedule", "optimizer", "warmup_epochs")
-    }
-    resolved |= {
-        "precision": "bf16" if config["precision"] == "bf16-mixed" else "32",
-        "cache_px": config["cache_px"],
-        **{setting: config.get(f"{s.method}.{key}") for setting, key in OPTIONS.items()},
-    }
-    resolved = {k: v for k, v in resolved.items() if v is not None}
-    text = yaml.safe_dump(resolved, sort_keys=True).encode()
-    atomic_write(folder.path / "config.yaml", lambda file: file.write(text))
-
-
-def _say_what_changed(folder: Any, card: dict[str, Any]) -> None:
-    """A continued run is bit for bit the uninterrupted one only where threads, libraries and processor stay."""
-    from whytransfer import progress
-
-    changes = folder.changed_versions(card["versions"])
-    if folder.saved and changes:
-        progress.say(
-            f"note: this changed since {folder.path} was started, so its weights may differ in the last bits from "
-            f"an uninterrupted run's: {'; '.join(changes)}."
-        )
-
-
-def _say_what_is_unusual(s: PretrainSettings, views: str, options: dict[str, Any], pixels: Any) -> None:
-    from whytransfer import progress
-
-    if s.recipe and views != s.recipe:
-        progress.say(f"note: {s.method} takes the views {views}, which is what {s.recipe} means for it.")
-    if options.get("queue") and options["queue"] > len(pixels):
-        progress.say(
-            f"note: the queue ({options['queue']} keys) is larger than the data ({len(pixels)} images), so an image "
-            "meets its own older keys as negatives. Choose a smaller --queue, or moco-v2-small, which needs none."
-        )
-    if s.method in ("moco-v1", "moco-v2") and len(pixels) < 100_000:
-        progress.say(
-            f"note: {s.method}'s published settings assume a million images; with {len(pixels)} a run can end below "
-            "random features. moco-v2-small is the preset for small data."
-        )
 
 
 def _monitor(s: PretrainSettings, pixels: Any, val: Any, fabric: Any) -> Any:

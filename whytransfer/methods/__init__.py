@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -57,6 +58,19 @@ def build(name: str, backbone: Any, *, classes: int | None, images: int, seed: i
         if option not in known:
             raise unknown_name(f"option of {name}", option, known)
     return METHODS[name](backbone, classes=classes, images=images, seed=seed, **options)
+
+
+def preset(name: str, epochs: float | None = None) -> tuple[Training, dict[str, Any]]:
+    """Training and options of a method for a run of so many epochs; None is the paper's own length.
+
+    A paper that changes its settings with the length of a run lists them in its method's `presets`, {epochs: (Training,
+    options)}, and the length nearest in ratio counts. Every other method is trained by its `defaults`, however long.
+    """
+    presets = getattr(METHODS[name], "presets", None)
+    if presets is None or epochs is None:
+        return METHODS[name].defaults, {}
+    training, options = presets[min(presets, key=lambda length: abs(math.log(length / epochs)))]
+    return training, dict(options)
 
 
 def options_of(name: str) -> dict[str, Any]:

@@ -1,0 +1,121 @@
+"""What a pretraining run says of itself: its card, its settings as YAML, and a word on what is unusual."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from whytransfer.commands.method import OPTIONS, option_of
+
+NOT_IN_CONFIG = frozenset(
+    {"out", "val", "monitor", "cache_gb", "threads", "devices", "accelerator", "save_minutes", "as_json", "images"}
+)
+# the preset for small data that is nearest to a paper's method
+SMALL = {
+    "moco-v1": "moco-v2-small",
+    "moco-v2": "moco-v2-small",
+    "simclr": "simclr-small",
+    "byol": "byol-small",
+    "supcon": "supcon-small",
+    "supcon-queue": "supcon-small",
+    "exemplar-v1": "exemplar-small",
+    "exemplar-v2": "exemplar-small",
+    "instdisc": "instdisc-small",
+    "instdisc-softmax": "instdisc-small",
+}
+
+
+def make_card(
+    s: Any, views: str, training: Any, options: dict[str, Any], pixels: Any, backbone: Any, fabric: Any
+) -> dict[str, Any]:
+    """The run card. `config` is what decides the weights: only a run with an equal one may continue in the folder."""
+    from whytransfer.runs import command_line, versions
+
+    plain = s.model_dump(mode="json", exclude={*NOT_IN_CONFIG, *OPTIONS})
+    config = {
+        **plain,
+        **dataclasses.asdict(training),
+        "recipe": views,
+        "lr": training.lr_per_256 * training.batch / 256,
+        "precision": fabric._precision.precision,
+        "world_size": fabric.world_size,
+        "device": fabric.device.type,
+        "cache_px": 2 * s.size if s.cache_px is None else s.cache_px,
+        **{f"{s.method}.{key}": value for key, value in options.items()},
+        "data_fingerprint": pixels.fingerprint,
+        "images": len(pixels),
+    }
+    return {
+        "config": {k: list(v) if isinstance(v, tuple) else v for k, v in config.items() if k != "lr_per_256"},
+        "arch": s.backbone,
+        "method": s.method,
+        "recipe": views,
+        "seed": s.seed,
+        "size": s.size,
+        "mean": backbone.mean.tolist(),
+        "std": backbone.std.tolist(),
+        "data": {"spec": s.images, "name": pixels.name, "images": len(pixels), "classes": len(pixels.classes)},
+        "command": command_line(),
+        "versions": versions(),
+    }
+
+
+def write_config(s: Any, folder: Any) -> None:
+    """The settings as YAML, ready for `--config`, with every default written out."""
+    import yaml
+
+    from whytransfer.runs import atomic_write
+
+    resolved = {k: v for k, v in s.model_dump(mode="json").items() if v is not None and k not in ("out", "as_json")}
+    config = folder.card["config"]
+    resolved |= {
+        k: config[k]
+        for k in ("recipe", "epochs", "batch", "lr", "weight_decay", "schedule", "optimizer", "warmup_epochs")
+    }
+    if s.iterations:
+        del resolved["epochs"]
+    resolved |= {
+        "precision": "bf16" if config["precision"] == "bf16-mixed" else "32",
+        "cache_px": config["cache_px"],
+        **{setting: config.get(f"{s.method}.{option_of(s.method, setting)}") for setting in OPTIONS},
+    }
+    resolved = {k: v for k, v in resolved.items() if v is not None}
+    text = yaml.safe_dump(resolved, sort_keys=True).encode()
+    atomic_write(folder.path / "config.yaml", lambda file: file.write(text))
+
+
+def say_what_changed(folder: Any, card: dict[str, Any]) -> None:
+    """A continued run is bit for bit the uninterrupted one only where threads, libraries and processor stay."""
+    from whytransfer import progress
+
+    changes = folder.changed_versions(card["versions"])
+    if folder.saved and changes:
+        progress.say(
+            f"note: this changed since {folder.path} was started, so its weights may differ in the last bits from "
+            f"an uninterrupted run's: {'; '.join(changes)}."
+        )
+
+
+def say_what_is_unusual(s: Any, views: str, options: dict[str, Any], pixels: Any) -> None:
+    from whytransfer import progress
+
+    if s.recipe and views != s.recipe:
+        progress.say(f"note: {s.method} takes the views {views}, which is what {s.recipe} means for it.")
+    if options.get("queue") and options["queue"] > len(pixels):
+        progress.say(
+            f"note: the queue ({options['queue']} keys) is larger than the data ({len(pixels)} images), so an image "
+            f"meets its own older keys{_as_what(s.method)}. Choose a smaller --queue, or {SMALL[s.method]}, which "
+            "needs none."
+        )
+    if s.method in SMALL and len(pixels) < 100_000:
+        progress.say(
+            f"note: {s.method}'s published settings assume a million images; with {len(pixels)} a run can end below "
+            f"random features. {SMALL[s.method]} is the preset for small data."
+        )
+
+
+def _as_what(method: str) -> str:
+    """What one's own older key is in the queue of a method."""
+    if method == "supcon-queue":
+        return " as positives"
+    return " there, which leave the loss as all of its class do" if method.startswith("exemplar") else " as negatives"
