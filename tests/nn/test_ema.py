@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from whytransfer.nn.ema import frozen_copy, update_ema
+from whytransfer.nn.ema import frozen_copy, redrawn, update_ema
 
 
 def test_after_n_steps_towards_a_fixed_network_the_distance_is_m_to_the_n():
@@ -39,3 +39,13 @@ def test_a_frozen_copy_is_equal_apart_and_without_gradient():
     target = frozen_copy(online)
     assert torch.equal(target.weight, online.weight) and target.weight.data_ptr() != online.weight.data_ptr()
     assert not any(p.requires_grad for p in target.parameters()) and all(p.requires_grad for p in online.parameters())
+
+
+def test_a_redrawn_copy_has_other_weights_of_the_same_law():
+    online = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)).to(memory_format=torch.channels_last)
+    target, again, other = redrawn(online, 1), redrawn(online, 1), redrawn(online, 2)
+    for p, t in zip(online.parameters(), target.parameters(), strict=True):
+        assert torch.equal(p.flatten().sort().values, t.flatten().sort().values) and not t.requires_grad
+    assert (target[0].weight == online[0].weight).float().mean() < 0.1
+    assert torch.equal(target[1].weight, torch.ones(8)) and torch.equal(target[1].bias, torch.zeros(8))
+    assert torch.equal(target[0].weight, again[0].weight) and not torch.equal(target[0].weight, other[0].weight)

@@ -12,6 +12,10 @@ def test_layouts():
     assert [type(m) for m in v2] == [nn.Linear, nn.ReLU, nn.Linear] and v2[0].weight.shape == (32, 32)
     assert [type(m) for m in normed] == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear] and normed[0].bias is None
     assert normed(torch.randn(4, 32)).shape == (4, 8)
+    byol = heads.byol_mlp(64, 400, 8)
+    assert [type(m) for m in byol] == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
+    assert (byol[0].bias == 0).all() and byol[3].bias is None and byol(torch.randn(4, 64)).shape == (4, 8)
+    assert byol[0].weight.abs().max() <= 2 / 64**0.5 and 0.8 < float(byol[0].weight.std()) * 64**0.5 < 0.95
 
 
 def test_initial_weights_depend_on_the_seed_alone():

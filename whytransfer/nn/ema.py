@@ -13,6 +13,18 @@ def frozen_copy(online: nn.Module) -> nn.Module:
     return copy.deepcopy(online).requires_grad_(False)
 
 
+def redrawn(online: nn.Module, seed: int) -> nn.Module:
+    """A frozen copy that starts with other weights of the same law, as the targets of BYOL's and DetCon's code do.
+
+    Each tensor's entries, which a fresh network draws independently and alike, in another order; constants stay.
+    """
+    target, generator = frozen_copy(online), torch.Generator().manual_seed(seed)
+    for p in target.parameters():
+        order = torch.randperm(p.numel(), generator=generator).to(p.device)
+        p.data = p.data.flatten()[order].view_as(p)
+    return target
+
+
 @torch.no_grad()
 def update_ema(target: nn.Module, online: nn.Module, momentum: float) -> None:
     """target <- momentum * target + (1 - momentum) * online, over parameters  [He 2020, eq. 2].

@@ -38,3 +38,17 @@ def mlp(width: int, hidden: int, dim: int, norm: Callable[[int], nn.Module] | No
     with seeded(seed):
         first, last = nn.Linear(width, hidden, bias=norm is None), nn.Linear(hidden, dim)
     return nn.Sequential(first, *([norm(hidden)] if norm else []), nn.ReLU(inplace=True), last)
+
+
+def byol_mlp(width: int, hidden: int, dim: int, seed: int = 0) -> nn.Module:
+    """Linear, batch norm, ReLU, linear without bias: projector and predictor of BYOL and DetCon-B  [Grill 2020, §3.3].
+
+    Weights start as in their published code: normal with deviation 1 / sqrt(inputs), cut at two deviations; biases 0.
+    """
+    with seeded(seed):
+        first, last = nn.Linear(width, hidden), nn.Linear(hidden, dim, bias=False)
+        for linear in (first, last):
+            std = linear.in_features**-0.5
+            nn.init.trunc_normal_(linear.weight, std=std, a=-2 * std, b=2 * std)
+        nn.init.zeros_(first.bias)
+    return nn.Sequential(first, nn.BatchNorm1d(hidden), nn.ReLU(inplace=True), last)
