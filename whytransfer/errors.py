@@ -23,3 +23,12 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
     return InputError(f"unknown {kind} {name!r}. {hint}Known: {', '.join(names)}.")
+
+
+def too_few_classes(method: str, classes: int | None) -> InputError:
+    """The error for a method that reads class labels and has none to read: raise too_few_classes("supcon", None)."""
+    found = "no labels" if classes is None else f"{classes} class"
+    return InputError(
+        f"{method} needs labelled images of at least 2 classes, found {found}: put the images into one folder per "
+        "class, or choose a method without labels such as moco-v2"
+    )

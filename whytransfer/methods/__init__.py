@@ -9,8 +9,14 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from whytransfer.errors import unknown_name
+from whytransfer.methods.byol import BYOL, BYOLSmall
+from whytransfer.methods.exemplar import ExemplarV1, ExemplarV2
+from whytransfer.methods.exemplar_small import ExemplarSmall
+from whytransfer.methods.instdisc import InstDisc, InstDiscSmall, InstDiscSoftmax
 from whytransfer.methods.moco import MoCoV1, MoCoV2
 from whytransfer.methods.moco_small import MoCoV2Small
+from whytransfer.methods.simclr import SimCLR, SimCLRSmall
+from whytransfer.methods.supcon import SupCon, SupConQueue, SupConSmall
 from whytransfer.methods.supervised import Supervised
 from whytransfer.nn.schedules import Training
 from whytransfer.records import Views
@@ -38,11 +44,25 @@ class Method(Protocol):
         """Once after each optimiser step (out: of all its micro-batches, concatenated; progress: share of the run)."""
 
 
+# Papers first, each with its paper's settings; then this project's presets for small data.
 METHODS: dict[str, type] = {
+    "instdisc": InstDisc,
+    "instdisc-softmax": InstDiscSoftmax,
     "moco-v1": MoCoV1,
     "moco-v2": MoCoV2,
-    "moco-v2-small": MoCoV2Small,
+    "simclr": SimCLR,
+    "byol": BYOL,
     "supervised": Supervised,
+    "supcon": SupCon,
+    "supcon-queue": SupConQueue,
+    "exemplar-v1": ExemplarV1,
+    "exemplar-v2": ExemplarV2,
+    "instdisc-small": InstDiscSmall,
+    "moco-v2-small": MoCoV2Small,
+    "simclr-small": SimCLRSmall,
+    "byol-small": BYOLSmall,
+    "supcon-small": SupConSmall,
+    "exemplar-small": ExemplarSmall,
 }
 
 
@@ -66,8 +86,8 @@ def preset(name: str, epochs: float | None = None) -> tuple[Training, dict[str, 
     A paper that changes its settings with the length of a run lists them in its method's `presets`, {epochs: (Training,
     options)}, and the length nearest in ratio counts. Every other method is trained by its `defaults`, however long.
     """
-    presets = getattr(METHODS[name], "presets", None)
-    if presets is None or epochs is None:
+    presets = getattr(METHODS[name], "presets", {})
+    if not presets or epochs is None:
         return METHODS[name].defaults, {}
     training, options = presets[min(presets, key=lambda length: abs(math.log(length / epochs)))]
     return training, dict(options)

@@ -54,10 +54,12 @@ class MoCo(nn.Module):
 
     def contrast(self, im_q: Tensor, im_k: Tensor) -> dict[str, Tensor]:
         """InfoNCE of one view against the other; im_q, im_k (B, 3, S, S)."""
-        q = unit(self.projector(self.backbone(im_q).vector))  # (B, dim)
-        k = self.encode_keys(im_k)  # (B, dim)
+        q, k = self.encode_queries(im_q), self.encode_keys(im_k)  # (B, dim) both
         l_pos = (q.detach() * k).sum(dim=1)
         return {"loss": info_nce(q, k, self.queue.keys, self.T), "l_pos": l_pos.mean(), "keys": k}
+
+    def encode_queries(self, im_q: Tensor) -> Tensor:
+        return unit(self.projector(self.backbone(im_q).vector))
 
     @torch.no_grad()
     def encode_keys(self, im_k: Tensor) -> Tensor:
@@ -68,11 +70,15 @@ class MoCo(nn.Module):
         return unit(shuffled(lambda x: self.key_projector(self.key_backbone(x).vector), im_k, order))
 
     def after_step(self, out: dict[str, Tensor], progress: float) -> None:
-        """Enqueue the keys that the loss has used, then let the key encoder follow.
-
-        The paper moves the key encoder just before it encodes keys; nothing happens between here and there.
-        """
+        """Enqueue the keys that the loss has used, then let the key encoder follow."""
         self.queue.enqueue(gather(out["keys"]))
+        self.follow()
+
+    def follow(self) -> None:
+        """The key encoder moves towards the query encoder.
+
+        The paper does it just before it encodes keys; nothing happens between here and there.
+        """
         update_ema(self.key_backbone, self.backbone, self.m)
         update_ema(self.key_projector, self.projector, self.m)
         self.steps += 1

@@ -10,7 +10,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from whytransfer.errors import InputError
+from whytransfer.errors import InputError, too_few_classes
 from whytransfer.nn import heads
 from whytransfer.nn.losses import full_precision
 from whytransfer.nn.schedules import Training
@@ -28,11 +28,7 @@ class Supervised(nn.Module):
     def __init__(self, backbone: Any, *, classes: int | None, images: int, seed: int = 0) -> None:
         super().__init__()
         if classes is None or classes < 2:
-            found = "no labels" if classes is None else f"{classes} class"
-            raise InputError(
-                f"supervised pretraining needs labelled images of at least 2 classes, found {found}: "
-                "put the images into one folder per class, or choose a method without labels such as moco-v2"
-            )
+            raise too_few_classes("supervised pretraining", classes)
         self.backbone = backbone
         self.classifier = heads.linear(backbone.width, classes, seed)
 

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from whytransfer.nn.detcon import detcon
-from whytransfer.nn.losses import info_nce
+from whytransfer.nn.losses import byol, info_nce, nt_xent, supcon
 
-__all__ = ["detcon", "info_nce"]
+__all__ = ["byol", "detcon", "info_nce", "nt_xent", "supcon"]

@@ -11,13 +11,14 @@ from torch.optim import Optimizer
 
 
 class LARS(Optimizer):
-    """Layer-wise adaptive rate scaling [You 2017, alg. 1], as SimCLR uses it [Chen 2020, appendix B.6].
+    """Layer-wise adaptive rate scaling [You 2017, alg. 1] as BYOL's and DetCon's published code has it.
 
         g <- g + weight_decay * w;  trust = coefficient * |w| / |g|  (1 where either is 0)
-        v <- momentum * v + lr * trust * g;  w <- w - v
+        v <- momentum * v + trust * g;  w <- w - lr * v
 
-    Biases and norms (parameters of at most one dimension) have trust 1 and no weight decay. The learning rate is
-    inside the velocity, so that a change of it acts on new gradients only.
+    Biases and norms (parameters of at most one dimension) have trust 1 and no weight decay. `lr_inside` is SimCLR's
+    form [Chen 2020, appendix B.6]: v <- momentum * v + lr * trust * g; w <- w - v, where a change of the learning rate
+    acts on new gradients only. While the rate stays, both are the same.
     """
 
     def __init__(
@@ -27,9 +28,10 @@ class LARS(Optimizer):
         momentum: float = 0.9,
         weight_decay: float = 0.0,
         trust_coefficient: float = 0.001,
+        lr_inside: bool = False,
     ) -> None:
         defaults = {"momentum": momentum, "weight_decay": weight_decay, "trust_coefficient": trust_coefficient}
-        super().__init__(params, {"lr": lr, **defaults})
+        super().__init__(params, {"lr": lr, "lr_inside": lr_inside, **defaults})
 
     @torch.no_grad()
     def step(self, closure=None):  # type: ignore[no-untyped-def, override]
@@ -55,8 +57,9 @@ class LARS(Optimizer):
             steps = list(torch._foreach_add(steps, params, alpha=group["weight_decay"]))
             torch._foreach_mul_(steps, _trust(params, steps, group["trust_coefficient"]))
         torch._foreach_mul_(velocity, group["momentum"])
-        torch._foreach_add_(velocity, steps, alpha=group["lr"])
-        torch._foreach_sub_(params, velocity)
+        inside, outside = (group["lr"], 1.0) if group["lr_inside"] else (1.0, group["lr"])
+        torch._foreach_add_(velocity, steps, alpha=inside)
+        torch._foreach_sub_(params, velocity, alpha=outside)
 
 
 def _trust(params: list[Tensor], grads: list[Tensor], coefficient: float) -> Any:

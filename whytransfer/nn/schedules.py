@@ -19,7 +19,7 @@ class Training:
     """Everything that decides the weights besides data, views and method; speed and logging are set elsewhere."""
 
     # the optimiser
-    optimizer: Literal["sgd", "lars"]
+    optimizer: Literal["sgd", "lars", "lars-simclr"]  # lars is BYOL's and DetCon's; see LARS
     lr_per_256: float  # peak learning rate at batch 256; proportional to the batch [Goyal 2017]
     momentum: float = 0.9
     weight_decay: float = 1e-4
@@ -35,8 +35,8 @@ class Training:
     batch: int = 256
 
     def __post_init__(self) -> None:
-        if self.optimizer not in ("sgd", "lars"):
-            raise InputError(f"unknown optimizer {self.optimizer!r}. Known: lars, sgd.")
+        if self.optimizer not in ("sgd", "lars", "lars-simclr"):
+            raise InputError(f"unknown optimizer {self.optimizer!r}. Known: lars, lars-simclr, sgd.")
         if self.schedule not in ("cosine", "step"):
             raise InputError(f"unknown schedule {self.schedule!r}. Known: cosine, step.")
         if self.changes_every not in ("epoch", "step"):
@@ -48,8 +48,10 @@ class Training:
             )
 
 
-def lr_at(training: Training, step: int, steps_per_epoch: int, epochs: int, batch: int) -> float:
+def lr_at(training: Training, step: int, steps_per_epoch: int, epochs: float, batch: int) -> float:
     """The learning rate of one optimiser step, counted from 0 over the whole run of epochs * steps_per_epoch steps.
+
+    A run that ends inside an epoch has a broken number of epochs.
 
     cosine: peak * (1 + cos(pi * share)) / 2, share of the epochs after the warm-up [Loshchilov 2017, eq. 5];
     step: peak * drop ** (milestones passed). With changes_every="epoch" time is counted in whole epochs.
@@ -71,8 +73,8 @@ def build_optimizer(training: Training, module: nn.Module) -> Optimizer:
     """The optimiser of the parameters that take gradients; the loop writes lr_at(...) into its groups' "lr"."""
     trained = [p for p in module.parameters() if p.requires_grad]
     lr, momentum, decay = training.lr_per_256, training.momentum, training.weight_decay
-    if training.optimizer == "lars":
-        return LARS(trained, lr, momentum, decay)
+    if training.optimizer != "sgd":
+        return LARS(trained, lr, momentum, decay, lr_inside=training.optimizer == "lars-simclr")
     small_decay = decay if training.decay_biases_and_norms else 0.0
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": decay},
