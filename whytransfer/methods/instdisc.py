@@ -127,8 +127,8 @@ class InstDiscSoftmax(Instances):
 class InstDiscSmall(InstDiscSoftmax):
     """InstDisc for small data: a preset of this project, for 5,000 to 50,000 images and batches of 64 to 256.
 
-    What differs and why: the exact softmax, which such a bank allows; m 0, as an entry is an epoch old already; T 0.2, a
-    projector with batch norm and a high learning rate, as in its sisters; warm-up while entries are still random.
+    What differs and why: the exact softmax, which such a bank allows; m 0, as an entry is an epoch old already; T 0.2,
+    a projector with batch norm and a high learning rate, as in its sisters; warm-up while entries are still random.
     """
 
     recipe = "moco-v2"

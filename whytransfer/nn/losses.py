@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from whytransfer.errors import InputError
 from whytransfer.nn.gather import gather, gather_with_grad, own_rows
 
 
@@ -66,15 +67,16 @@ def supcon(z: Tensor, labels: Tensor, temperature: float) -> Tensor:
     in NT-Xent; a view without any positive (V = 1, alone in its class) adds 0 to the mean. Unique labels and two views
     make it NT-Xent. The published code multiplies by T / 0.07, which only changes the learning rate.
     """
-    views = z.shape[1]
+    views, everyone = z.shape[1], gather(labels)  # (G,)
+    if len(everyone) * views < 2:
+        raise InputError("supcon: one view of one image has nothing to be compared with")
     with torch.autocast(z.device.type, enabled=False):
-        logits, own = _among_all(unit(z.flatten(0, 1)).view_as(z), temperature)  # (V B, V G), (V B,)
-        image = torch.div(own, views, rounding_mode="floor")  # (V B,)
-        same_image = image[:, None] == torch.arange(logits.shape[1] // views, device=z.device)  # (V B, G)
-        positive = (same_image | same_class(labels.repeat_interleave(views), gather(labels))).repeat_interleave(
-            views, 1
-        )
-        return _mean_over_positives(logits, positive.scatter_(1, own[:, None], False))
+        logits, own = _among_all(unit(z.flatten(0, 1)).view(z.shape), temperature)  # (V B, V G), (V B,)
+        images = torch.arange(len(everyone), device=z.device)
+        same_image = torch.div(own, views, rounding_mode="floor")[:, None] == images  # (V B, G)
+        positive = same_image | same_class(labels.repeat_interleave(views), everyone)
+        positive = positive.repeat_interleave(views, dim=1).scatter_(1, own[:, None], False)  # (V B, V G)
+        return _mean_over_positives(logits, positive)
 
 
 def supcon_queue(q: Tensor, k: Tensor, labels: Tensor, keys: Tensor, key_labels: Tensor, temperature: float) -> Tensor:
