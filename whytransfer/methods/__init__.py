@@ -10,6 +10,8 @@ from torch import Tensor
 
 from whytransfer.errors import unknown_name
 from whytransfer.methods.byol import BYOL, BYOLSmall
+from whytransfer.methods.detcon import DetConB, DetConS
+from whytransfer.methods.detcon_small import DetConBSmall, DetConSSmall
 from whytransfer.methods.exemplar import ExemplarV1, ExemplarV2
 from whytransfer.methods.exemplar_small import ExemplarSmall
 from whytransfer.methods.instdisc import InstDisc, InstDiscSmall, InstDiscSoftmax
@@ -52,6 +54,8 @@ METHODS: dict[str, type] = {
     "moco-v2": MoCoV2,
     "simclr": SimCLR,
     "byol": BYOL,
+    "detcon-s": DetConS,
+    "detcon-b": DetConB,
     "supervised": Supervised,
     "supcon": SupCon,
     "supcon-queue": SupConQueue,
@@ -61,6 +65,8 @@ METHODS: dict[str, type] = {
     "moco-v2-small": MoCoV2Small,
     "simclr-small": SimCLRSmall,
     "byol-small": BYOLSmall,
+    "detcon-s-small": DetConSSmall,
+    "detcon-b-small": DetConBSmall,
     "supcon-small": SupConSmall,
     "exemplar-small": ExemplarSmall,
 }

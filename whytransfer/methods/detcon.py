@@ -1,0 +1,150 @@
+"""Contrastive detection: every region of an image against itself in the other view, and against all other regions.
+
+DetCon-S and DetCon-B [Henaff 2021, "Efficient visual pretraining with contrastive detection", arXiv:2103.10957], the
+latter as in the authors' published code; of the former they published none: its projector, optimiser and colours are
+SimCLR's, which the paper names as its base. Letters: m masks (here regions), z projections, q predictions, tau, T.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from whytransfer.errors import InputError
+from whytransfer.masks.pooling import Drawn, draw, mean_features
+from whytransfer.nn import heads
+from whytransfer.nn.detcon import detcon, part_of
+from whytransfer.nn.ema import redrawn, update_ema
+from whytransfer.nn.schedules import Training
+from whytransfer.records import Views
+
+
+class DetCon(nn.Module):
+    """What both share. draws: regions per image and view, with replacement; cut, local_negatives: see `nn.detcon`.
+
+    Regions that win no cell of the last map (32 px wide) do not exist in a view; a view without any counts for nothing.
+    """
+
+    views = 2
+    needs = ("regions",)
+
+    def __init__(
+        self, backbone: Any, projector: nn.Module, draws: int, T: float, cut: int, local_negatives: bool, seed: int
+    ) -> None:
+        super().__init__()
+        self.draws, self.T, self.cut, self.local_negatives, self.seed = draws, T, cut, local_negatives, seed
+        self.backbone, self.projector, self.steps = backbone, projector, 0
+
+    def check_batch(self, batch: int, parts: int = 1) -> None:
+        """InputError unless every part has images to tell apart, and as many as `cut` can deal out evenly."""
+        if batch % parts or batch // parts < 2:
+            raise InputError(f"DetCon needs equal parts of at least 2 images, got {batch} images in {parts} parts")
+        part_of(batch // parts, self.cut)
+
+    def regions(self, views: Views, view: int) -> tuple[Tensor, Drawn]:
+        """The mean features (B, M, width) of the regions drawn in one view, and these regions."""
+        if len(views.regions) <= view:
+            raise InputError("DetCon contrasts regions and these views have none: hand them over with the pictures")
+        features = self.backbone(views.images[view]).map  # (B, width, h, w)
+        drawn = draw(views.regions[view], features.shape[2:], self.draws, self.seed, self.steps, views.index, view)
+        return mean_features(features, drawn.cells), drawn
+
+    def contrast(self, q: list[Tensor], z: list[Tensor], ids1: Tensor, ids2: Tensor) -> dict[str, Tensor]:
+        """Both directions; "matched" is the share of view 1's draws whose region was drawn in view 2 as well."""
+        matched = ((ids1[:, :, None] == ids2[:, None, :]) & (ids1 >= 0)[:, :, None]).any(dim=2)
+        loss = detcon(*q, *z, ids1, ids2, self.T, self.local_negatives, self.cut)
+        return {"loss": loss, "matched": matched.float().mean()}
+
+    def after_step(self, out: dict[str, Tensor], progress: float) -> None:
+        self.steps += 1  # the next step draws other regions
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor(self.steps)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.steps = int(state)
+
+
+class DetConS(DetCon):
+    """One network for both views; anchors and keys are the same vectors and both take gradients."""
+
+    recipe = "detcon-s"
+    defaults = Training("lars-simclr", lr_per_256=0.3, weight_decay=1e-6, warmup_epochs=10.0, epochs=1000, batch=4096)
+
+    def __init__(
+        self,
+        backbone: Any,
+        *,
+        classes: int | None,
+        images: int,
+        seed: int = 0,
+        dim: int = 128,
+        hidden: int = 2048,
+        T: float = 0.1,
+        draws: int = 16,
+        cut: int = 1,
+        local_negatives: bool = True,
+    ) -> None:
+        super().__init__(
+            backbone, heads.byol_mlp(backbone.width, hidden, dim, seed), draws, T, cut, local_negatives, seed
+        )
+
+    def loss(self, views: Views) -> dict[str, Tensor]:
+        (h1, one), (h2, two) = self.regions(views, 0), self.regions(views, 1)
+        z = [per_region(self.projector, h1), per_region(self.projector, h2)]  # each (B, M, dim)
+        return self.contrast(z, z, one.ids, two.ids)
+
+
+class DetConB(DetCon):
+    """Predictions of the online network against the target's projections of the same regions.
+
+    The target begins with other weights and normalises by its own batches (here each process's; paper: all joined).
+    """
+
+    recipe = "detcon-b"
+    defaults = Training("lars", lr_per_256=0.2, weight_decay=1.5e-6, warmup_epochs=10.0, epochs=1000, batch=4096)
+
+    def __init__(
+        self,
+        backbone: Any,
+        *,
+        classes: int | None,
+        images: int,
+        seed: int = 0,
+        dim: int = 256,
+        hidden: int = 4096,
+        tau: float = 0.996,
+        T: float = 0.1,
+        draws: int = 16,
+        cut: int = 1,
+        local_negatives: bool = True,
+    ) -> None:
+        super().__init__(
+            backbone, heads.byol_mlp(backbone.width, hidden, dim, seed), draws, T, cut, local_negatives, seed
+        )
+        self.tau = tau
+        self.predictor = heads.byol_mlp(dim, hidden, dim, seed + 1)
+        self.target_backbone, self.target_projector = redrawn(backbone, seed), redrawn(self.projector, seed + 1)
+
+    def loss(self, views: Views) -> dict[str, Tensor]:
+        (h1, one), (h2, two) = self.regions(views, 0), self.regions(views, 1)
+        q = [per_region(self.predictor, per_region(self.projector, h)) for h in (h1, h2)]  # each (B, M, dim)
+        with torch.no_grad():  # z' of the very regions that the online network saw
+            pairs = zip(views.images[:2], (one.cells, two.cells), strict=True)
+            z = [per_region(self.target_projector, mean_features(self.target_backbone(x).map, c)) for x, c in pairs]
+        return self.contrast(q, z, one.ids, two.ids)
+
+    def after_step(self, out: dict[str, Tensor], progress: float) -> None:
+        """The target follows with a momentum that rises from tau to 1 along half a cosine  [Grill 2020, §3.3]."""
+        super().after_step(out, progress)
+        tau = 1 - (1 - self.tau) * (1 + math.cos(math.pi * progress)) / 2
+        update_ema(self.target_backbone, self.backbone, tau)
+        update_ema(self.target_projector, self.projector, tau)
+
+
+def per_region(head: nn.Module, x: Tensor) -> Tensor:
+    """A head over (B, M, ...) rows: batch norm sees the B M regions, repeated draws included."""
+    return torch.unflatten(head(x.flatten(0, 1)), 0, x.shape[:2])
