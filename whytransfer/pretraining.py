@@ -70,12 +70,23 @@ class _Step(nn.Module):
 
 
 class Pretraining:
-    """One run: `fit` trains `method` on `pixels` seen through `viewer` and leaves everything in `run`."""
+    """One run: `fit` trains `method` on `pixels` seen through `viewer` and leaves everything in `run`.
+
+    `regions`, where the method needs them: `.regions(i)` is the label map (H, W) or stack (R, H, W) of `pixels(i)`.
+    """
 
     def __init__(
-        self, method: Any, pixels: Any, viewer: Any, plan: Plan, run: RunFolder, fabric: Fabric, monitor: Monitor | None
+        self,
+        method: Any,
+        pixels: Any,
+        viewer: Any,
+        plan: Plan,
+        run: RunFolder,
+        fabric: Fabric,
+        monitor: Monitor | None,
+        regions: Any | None = None,
     ) -> None:
-        self.method, self.pixels, self.viewer, self.monitor = method, pixels, viewer, monitor
+        self.method, self.pixels, self.regions, self.viewer, self.monitor = method, pixels, regions, viewer, monitor
         self.plan, self.run, self.fabric = plan, run, fabric
         self.per_epoch = steps_per_epoch(len(pixels), plan.batch)
         self.steps = plan.steps(self.per_epoch)
@@ -167,7 +178,8 @@ class Pretraining:
 
     def _views(self, indices: np.ndarray, epoch: int) -> Views:
         pixels = [self.pixels.pixels(int(i)) for i in indices]
-        return self.viewer(pixels, indices, self.pixels.labels[indices], epoch)
+        regions = None if self.regions is None else [self.regions.regions(int(i)) for i in indices]
+        return self.viewer(pixels, indices, self.pixels.labels[indices], epoch, regions)
 
     def _check(self, losses: list[Tensor], always: bool = False) -> None:
         """Stop at a NaN or infinite loss. On a GPU only now and then: asking for the value waits for the device."""
