@@ -10,10 +10,11 @@ from tiny import Tiny
 from whytransfer.errors import InputError
 from whytransfer.masks.pooling import draw
 from whytransfer.methods import METHODS, build
+from whytransfer.methods.detcon_one_view import halves
 from whytransfer.nn import detcon
 from whytransfer.records import Views
 
-NAMES = ["detcon-s", "detcon-b", "detcon-s-small", "detcon-b-small"]
+NAMES = ["detcon-s", "detcon-b", "detcon-s-one-view", "detcon-b-one-view", "detcon-s-small", "detcon-b-small"]
 
 
 def made(name, seed=0, **options):
@@ -69,6 +70,34 @@ def test_b_contrasts_predictions_with_projections_of_the_target(cut):
     torch.testing.assert_close(out["loss"], detcon(*q, *z, *ids, 0.1, True, cut))
     found = [i in two for one, two in zip(ids[0].tolist(), ids[1].tolist(), strict=True) for i in one]
     assert float(out["matched"]) == pytest.approx(sum(found) / len(found))
+
+
+def test_one_view_contrasts_the_halves_of_a_region():
+    method, v = made("detcon-s-one-view"), views()
+    v.regions[0][0].fill_(255)
+    v.regions[0][1] = 0
+    v.regions[0][1, 3:5, 3:5] = 2  # wins one cell
+    features = copy.deepcopy(method.backbone)(v.images[0]).map
+    drawn = draw(v.regions[0], (6, 6), 5, method.seed, method.steps, v.index, 0)
+    one, two = halves(method, features, v)
+    assert (one.ids[0] == -1).all() and (one.cells[0] == 1).all()
+    z = []
+    for half, other in ((one, two), (two, one)):
+        there = half.ids >= 0
+        assert torch.equal(half.ids[there], drawn.ids[there]) and (half.cells[~there] == 1).all()
+        both = there & (other.ids >= 0)
+        assert (
+            torch.equal((half.cells + other.cells)[both], drawn.cells[both])
+            and not (half.cells * other.cells)[both].any()
+        )
+        lone = drawn.cells.sum(2) == 1
+        assert lone.any() and ((half.ids == -1) | (other.ids == -1))[lone].all()
+        rows = torch.einsum("bmp,bcp->bmc", half.cells.double(), features.flatten(2)) / half.cells.sum(2, keepdim=True)
+        z.append(copy.deepcopy(method.projector)(rows.flatten(0, 1)).view(6, 5, -1))
+    out = method.loss(Views(v.images[:1], v.index, v.labels, v.regions[:1]))
+    torch.testing.assert_close(out["loss"], detcon(*z, *z, one.ids, two.ids))
+    method.after_step(out, 0.5)
+    assert not torch.equal(halves(method, features, v)[0].cells, one.cells)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -11,6 +11,7 @@ from torch import Tensor
 from whytransfer.errors import unknown_name
 from whytransfer.methods.byol import BYOL, BYOLSmall
 from whytransfer.methods.detcon import DetConB, DetConS
+from whytransfer.methods.detcon_one_view import DetConBOneView, DetConSOneView
 from whytransfer.methods.detcon_small import DetConBSmall, DetConSSmall
 from whytransfer.methods.exemplar import ExemplarV1, ExemplarV2
 from whytransfer.methods.exemplar_small import ExemplarSmall
@@ -56,6 +57,8 @@ METHODS: dict[str, type] = {
     "byol": BYOL,
     "detcon-s": DetConS,
     "detcon-b": DetConB,
+    "detcon-s-one-view": DetConSOneView,
+    "detcon-b-one-view": DetConBOneView,
     "supervised": Supervised,
     "supcon": SupCon,
     "supcon-queue": SupConQueue,

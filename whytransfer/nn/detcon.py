@@ -12,12 +12,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from whytransfer.errors import InputError
 from whytransfer.nn.gather import gather, gather_with_grad, world
-from whytransfer.nn.losses import unit
 
 NEVER = -1e9  # a logit that leaves the softmax; finite, so that a row without any key has a gradient (of weight 0)
 LOGITS = 2**24  # made at a time: 64 MiB in float32
@@ -81,7 +81,7 @@ def _check(q1: Tensor, q2: Tensor, z1: Tensor, z2: Tensor, ids1: Tensor, ids2: T
 
 
 def _unit(x: Tensor) -> Tensor:
-    return unit(x.flatten(0, 2)).view(x.shape)
+    return F.normalize(x if x.dtype == torch.float64 else x.float(), dim=-1)
 
 
 def _contrast(
