@@ -2,10 +2,12 @@
 
 import os
 
+import numpy as np
 import pytest
 
 import whytransfer
-from whytransfer.commands.doctor import forecast, machine
+from whytransfer.commands.doctor import forecast, machine, on_a_grid
+from whytransfer.views import Viewer, recipe
 
 CEILINGS = {"reading": 1000.0, "views": 200.0, "step": 100.0}  # 5 ms of data, 1 of them reading; 10 ms of step
 
@@ -25,6 +27,13 @@ def test_beside_a_gpu_they_overlap(step, rate, waiting, limit):
     assert found["waiting_for_data"] == pytest.approx(waiting)
     assert found["eta_seconds"] == pytest.approx(5000 / rate)
     assert f"{limit} is the limit" in found["advice"]
+
+
+def test_methods_on_regions_are_measured_with_a_grid():
+    viewer = on_a_grid(Viewer(recipe("detcon-s"), 16, seed=0))
+    views = viewer([np.zeros((20, 30, 3), np.uint8)] * 2, np.arange(2), [0, 0], 0)
+    assert len(views.regions) == 2 and views.regions[0].shape == (2, 16, 16) and int(views.regions[0].max()) <= 24
+    assert len(views.regions[0].unique()) > 1
 
 
 def test_a_measured_machine_has_every_promised_figure(monkeypatch):

@@ -11,6 +11,7 @@ from whytransfer.errors import InputError
 from whytransfer.masks.pooling import draw
 from whytransfer.methods import METHODS, build
 from whytransfer.methods.detcon_one_view import halves
+from whytransfer.methods.detcon_small import SMALL, DetConBSmall, DetConSSmall
 from whytransfer.nn import detcon
 from whytransfer.records import Views
 
@@ -190,3 +191,13 @@ def test_batches_that_cannot_be_contrasted_are_refused():
     v = views()
     with pytest.raises(InputError, match="DetCon contrasts regions and these views have none"):
         method.loss(Views(v.images, v.index, v.labels))
+
+
+def test_the_small_presets_are_the_same_losses_on_narrower_heads():
+    b, s = (build(f"detcon-{letter}-small", Tiny(), classes=None, images=64) for letter in "bs")
+    assert type(b) is DetConBSmall and type(s) is DetConSSmall and b.defaults is s.defaults is SMALL
+    assert [b.projector[3].weight.shape, s.projector[3].weight.shape] == [(128, 512)] * 2 and b.draws == s.draws == 16
+    given = {"dim": 4, "hidden": 8}
+    for letter in "bs":
+        big, small = (made(f"detcon-{letter}{suffix}", T=0.1, **given) for suffix in ("", "-small"))
+        torch.testing.assert_close(big.loss(views())["loss"], small.loss(views())["loss"])
