@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from whytransfer.errors import InputError
-from whytransfer.masks.pooling import draw, mean_features, owners, pool
+from whytransfer.masks.pooling import chances, draw, mean_features, owners, pool
 
 
 def label_maps(batch=3, height=64, width=64, ids=6, seed=0, blocks=7):
@@ -80,7 +80,7 @@ def test_what_is_no_label_map_is_refused():
 
 def drawn(regions, grid=(4, 4), count=16, step=5, view=0, index=None, seed=1):
     index = torch.arange(len(regions)) if index is None else index
-    return draw(regions, grid, count, seed, step, index, view)
+    return draw(regions, grid, chances(count, seed, step, index, view))
 
 
 def test_only_regions_that_own_a_cell_are_drawn_and_come_with_their_cells():

@@ -8,7 +8,7 @@ import torch
 from tiny import Tiny
 
 from whytransfer.errors import InputError
-from whytransfer.masks.pooling import draw
+from whytransfer.masks.pooling import chances, draw
 from whytransfer.methods import METHODS, build
 from whytransfer.methods.detcon_one_view import halves
 from whytransfer.methods.detcon_small import SMALL, DetConBSmall, DetConSSmall
@@ -39,7 +39,7 @@ def by_hand(method, v, networks):
     for view in (0, 1):
         backbone, *heads = (copy.deepcopy(n) for n in networks)
         features = backbone(v.images[view]).map
-        drawn = draw(v.regions[view], (6, 6), 5, method.seed, method.steps, v.index, view)
+        drawn = draw(v.regions[view], (6, 6), chances(5, method.seed, method.steps, v.index, view))
         rows = []
         for b in range(len(features)):
             for m in range(5):
@@ -78,9 +78,9 @@ def test_one_view_contrasts_the_halves_of_a_region():
     v.regions[0][0].fill_(255)
     v.regions[0][1] = 0
     v.regions[0][1, 3:5, 3:5] = 2  # wins one cell
-    features = copy.deepcopy(method.backbone)(v.images[0]).map
-    drawn = draw(v.regions[0], (6, 6), 5, method.seed, method.steps, v.index, 0)
-    one, two = halves(method, features, v)
+    features, one, two = halves(copy.deepcopy(method), v)
+    drawn = draw(v.regions[0], (6, 6), chances(5, method.seed, method.steps, v.index, 0))
+    torch.testing.assert_close(features, copy.deepcopy(method.backbone)(v.images[0]).map)
     assert (one.ids[0] == -1).all() and (one.cells[0] == 1).all()
     z = []
     for half, other in ((one, two), (two, one)):
@@ -98,7 +98,7 @@ def test_one_view_contrasts_the_halves_of_a_region():
     out = method.loss(Views(v.images[:1], v.index, v.labels, v.regions[:1]))
     torch.testing.assert_close(out["loss"], detcon(*z, *z, one.ids, two.ids))
     method.after_step(out, 0.5)
-    assert not torch.equal(halves(method, features, v)[0].cells, one.cells)
+    assert not torch.equal(halves(method, v)[1].cells, one.cells)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -133,13 +133,13 @@ def test_the_target_follows_once_per_step_with_a_momentum_that_rises_to_one(prog
 
 def test_each_step_draws_other_regions_and_a_saved_method_goes_on_with_them():
     method, v = made("detcon-s"), views()
-    drawn = [method.regions(v, 0)[1].ids]
+    drawn = [method.regions(v)[0][1].ids]
     method.after_step({}, 0.1)
-    drawn.append(method.regions(v, 0)[1].ids)
+    drawn.append(method.regions(v)[0][1].ids)
     assert not torch.equal(*drawn) and method.steps == 1
     other = made("detcon-s", seed=0)
     other.load_state_dict(method.state_dict())
-    assert other.steps == 1 and torch.equal(other.regions(v, 0)[1].ids, drawn[1])
+    assert other.steps == 1 and torch.equal(other.regions(v)[0][1].ids, drawn[1])
 
 
 def test_images_without_regions_in_a_view_count_for_nothing():

@@ -64,21 +64,29 @@ class Drawn(NamedTuple):
     cells: Tensor  # (B, M, P) float32, how much of each cell is the region's
 
 
-def draw(regions: Tensor, grid: Sequence[int], count: int, seed: int, step: int, index: Tensor, view: int) -> Drawn:
-    """`count` of the regions that exist on the grid, each as likely, with replacement, apart for each image and view.
+def chances(count: int, seed: int, step: int, index: Tensor, view: int, address: int = ADDRESS) -> Tensor:
+    """(B, count) float64 numbers in [0, 1) for the images at positions `index` (B,) of their set, on its device.
 
-    A function of (seed, step, index, view): of no batch, process or earlier draw. index (B,) are positions in the image
-    set. A region of a label map exists where it wins a cell, one of a stack where it covers a thousandth of one. Where
-    a view shows no region its ids are -1 and its cells the whole view, an ordinary vector for batch norm to see.
+    A function of (seed, step, index, view): of no batch, process or earlier draw. On a GPU it waits for `index`, so
+    it comes before the network's work, not between.
+    """
+    return torch.from_numpy(chance.uniform(seed, step, index.cpu().numpy(), view, address, count)).to(index.device)
+
+
+def draw(regions: Tensor, grid: Sequence[int], u: Tensor) -> Drawn:
+    """M of the regions that exist on the grid, each as likely, with replacement; u (B, M) are `chances`.
+
+    A region of a label map exists where it wins a cell, one of a stack where it covers a thousandth of one. Where a
+    view shows no region its ids are -1 and its cells the whole view, an ordinary vector for batch norm to see.
     """
     if regions.ndim == 3:
         owner = owners(regions, grid)
         exists = torch.zeros(len(owner), 256, dtype=torch.bool, device=owner.device).scatter_(1, owner, True)
-        ids = _nth_true(exists[:, :NO_REGION], _uniform(count, seed, step, index, view))
+        ids = _nth_true(exists[:, :NO_REGION], u)
         cells = (owner[:, None, :] == ids[:, :, None]).float()
     else:
         shares = F.pad(_shares(regions, grid), (0, 0, 0, 1))  # (B, R + 1, P): a plane to point at where there is none
-        ids = _nth_true(shares.sum(dim=2) > SMALLEST, _uniform(count, seed, step, index, view))
+        ids = _nth_true(shares.sum(dim=2) > SMALLEST, u)
         cells = shares.gather(1, ids[:, :, None].clamp(min=0).expand(-1, -1, shares.shape[2]))
     return Drawn(ids, torch.where(ids[:, :, None] < 0, 1.0, cells))
 
@@ -87,11 +95,6 @@ def mean_features(features: Tensor, cells: Tensor) -> Tensor:
     """The mean of a feature map (B, C, h, w) over weighted cells (B, M, h w) -> (B, M, C)."""
     sums = torch.bmm(cells.to(features.dtype), features.flatten(2).transpose(1, 2))
     return sums / cells.sum(dim=2, keepdim=True)
-
-
-def _uniform(count: int, seed: int, step: int, index: Tensor, view: int) -> Tensor:
-    """(B, count) float64 numbers in [0, 1) beside `index`."""
-    return torch.from_numpy(chance.uniform(seed, step, index.cpu().numpy(), view, ADDRESS, count)).to(index.device)
 
 
 def _nth_true(exists: Tensor, u: Tensor) -> Tensor:

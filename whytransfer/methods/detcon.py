@@ -1,8 +1,7 @@
 """Contrastive detection: every region of an image against itself in the other view, and against all other regions.
 
-DetCon-S and DetCon-B [Henaff 2021, "Efficient visual pretraining with contrastive detection", arXiv:2103.10957], the
-latter as in the authors' published code; of the former they published none: its projector, optimiser and colours are
-SimCLR's, which the paper names as its base. Letters: m masks (here regions), z projections, q predictions, tau, T.
+DetCon-S and -B [Henaff 2021, arXiv:2103.10957], B as in the authors' published code; S they did not publish: here its
+optimiser and colours are SimCLR's, the projector B's in SimCLR's sizes. Letters: projections z, predictions q, tau, T.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from whytransfer.errors import InputError
-from whytransfer.masks.pooling import Drawn, draw, mean_features
+from whytransfer.masks.pooling import Drawn, chances, draw, mean_features
 from whytransfer.nn import heads
 from whytransfer.nn.detcon import detcon, part_of
 from whytransfer.nn.ema import redrawn, update_ema
@@ -44,13 +43,14 @@ class DetCon(nn.Module):
             raise InputError(f"DetCon needs equal parts of at least 2 images, got {batch} images in {parts} parts")
         part_of(batch // parts, self.cut)
 
-    def regions(self, views: Views, view: int) -> tuple[Tensor, Drawn]:
-        """The mean features (B, M, width) of the regions drawn in one view, and these regions."""
-        if len(views.regions) <= view:
+    def regions(self, views: Views) -> list[tuple[Tensor, Drawn]]:
+        """Of each view the mean features (B, M, width) of the regions drawn in it, and these regions."""
+        if len(views.regions) < 2:
             raise InputError("DetCon contrasts regions and these views have none: hand them over with the pictures")
-        features = self.backbone(views.images[view]).map  # (B, width, h, w)
-        drawn = draw(views.regions[view], features.shape[2:], self.draws, self.seed, self.steps, views.index, view)
-        return mean_features(features, drawn.cells), drawn
+        u = [chances(self.draws, self.seed, self.steps, views.index, view) for view in (0, 1)]
+        maps = [self.backbone(x).map for x in views.images[:2]]  # each (B, width, h, w)
+        drawn = [draw(r, m.shape[2:], n) for r, m, n in zip(views.regions[:2], maps, u, strict=True)]
+        return [(mean_features(m, d.cells), d) for m, d in zip(maps, drawn, strict=True)]
 
     def contrast(self, q: list[Tensor], z: list[Tensor], ids1: Tensor, ids2: Tensor) -> dict[str, Tensor]:
         """Both directions; "matched" is the share of view 1's draws whose region was drawn in view 2 as well."""
@@ -93,7 +93,7 @@ class DetConS(DetCon):
         )
 
     def loss(self, views: Views) -> dict[str, Tensor]:
-        (h1, one), (h2, two) = self.regions(views, 0), self.regions(views, 1)
+        (h1, one), (h2, two) = self.regions(views)
         z = [per_region(self.projector, h1), per_region(self.projector, h2)]  # each (B, M, dim)
         return self.contrast(z, z, one.ids, two.ids)
 
@@ -130,7 +130,7 @@ class DetConB(DetCon):
         self.target_backbone, self.target_projector = redrawn(backbone, seed), redrawn(self.projector, seed + 1)
 
     def loss(self, views: Views) -> dict[str, Tensor]:
-        (h1, one), (h2, two) = self.regions(views, 0), self.regions(views, 1)
+        (h1, one), (h2, two) = self.regions(views)
         q = [per_region(self.predictor, per_region(self.projector, h)) for h in (h1, h2)]  # each (B, M, dim)
         with torch.no_grad():  # z' of the very regions that the online network saw
             pairs = zip(views.images[:2], (one.cells, two.cells), strict=True)

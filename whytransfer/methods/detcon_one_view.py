@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from whytransfer import chance
-from whytransfer.masks.pooling import Drawn, draw, mean_features
+from whytransfer.errors import InputError
+from whytransfer.masks.pooling import Drawn, chances, draw, mean_features
 from whytransfer.methods.detcon import DetCon, DetConB, DetConS, per_region
 from whytransfer.records import Views
 
@@ -25,8 +25,7 @@ class DetConSOneView(DetConS):
     views = 1
 
     def loss(self, views: Views) -> dict[str, Tensor]:
-        features = self.backbone(views.images[0]).map
-        one, two = halves(self, features, views)
+        features, one, two = halves(self, views)
         z = [per_region(self.projector, mean_features(features, half.cells)) for half in (one, two)]
         return self.contrast(z, z, one.ids, two.ids)
 
@@ -37,8 +36,7 @@ class DetConBOneView(DetConB):
     views = 1
 
     def loss(self, views: Views) -> dict[str, Tensor]:
-        features = self.backbone(views.images[0]).map
-        one, two = halves(self, features, views)
+        features, one, two = halves(self, views)
         z = [per_region(self.projector, mean_features(features, half.cells)) for half in (one, two)]
         q = [per_region(self.predictor, x) for x in z]
         with torch.no_grad():
@@ -47,14 +45,19 @@ class DetConBOneView(DetConB):
         return self.contrast(q, z, one.ids, two.ids)
 
 
-def halves(method: DetCon, features: Tensor, views: Views) -> tuple[Drawn, Drawn]:
-    """The same draws in either half of the cells (of each image, step by step anew); id -1 where a half has none."""
-    ids, cells = draw(
-        views.regions[0], features.shape[2:], method.draws, method.seed, method.steps, views.index, view=0
-    )
-    u = chance.uniform(method.seed, method.steps, views.index.cpu().numpy(), 0, ADDRESS, cells.shape[2])
-    first = torch.from_numpy(u < 0.5).to(cells.device)[:, None, :]  # (B, 1, P)
-    return _within(ids, cells * first), _within(ids, cells * ~first)
+def halves(method: DetCon, views: Views) -> tuple[Tensor, Drawn, Drawn]:
+    """The map of the view, and the same draws in either half of its cells: dealt anew at each step, image by image.
+
+    Where a half has no cell of a region its id is -1.
+    """
+    if not views.regions:
+        raise InputError("DetCon contrasts regions and these views have none: hand them over with the pictures")
+    u = chances(method.draws, method.seed, method.steps, views.index, view=0)
+    features = method.backbone(views.images[0]).map
+    ids, cells = draw(views.regions[0], features.shape[2:], u)
+    coins = chances(cells.shape[2], method.seed, method.steps, views.index, 0, ADDRESS)
+    first = (coins < 0.5)[:, None, :]  # (B, 1, P)
+    return features, _within(ids, cells * first), _within(ids, cells * ~first)
 
 
 def _within(ids: Tensor, cells: Tensor) -> Drawn:
