@@ -86,6 +86,12 @@ class PixelCache:
         pixels.flags.writeable = False
         return pixels
 
+    @property
+    def positions(self) -> NDArray[np.int64]:
+        """(N,) which image of `images` each one is: unreadable ones are passed over, a subset has its own order."""
+        rows = np.arange(len(self)) if self._rows is None else self._rows
+        return rows if self.kept is None else self.kept[rows]
+
     def subset(self, indices: NDArray[np.int64]) -> PixelCache:
         """The images at these positions, in this order, on the same mapped file."""
         part = copy.copy(self)

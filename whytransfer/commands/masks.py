@@ -1,0 +1,151 @@
+"""`whytransfer masks`: the regions of every image of a set, made once and kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from whytransfer.commands.common import Settings, print_json, print_table
+from whytransfer.errors import InputError
+
+IMAGENET, CORES = 1_281_167, 16  # what the projection is for
+BUSY = 0.8  # share of its core below which a process was held up
+
+
+class MasksSettings(Settings):
+    """Make the regions of every image and keep them in a folder, for methods that contrast regions.
+
+    Stopped anywhere, killed too, the same command goes on; images that are in the folder already, under any name, are
+    not computed again. `whytransfer masks quality --help`: how good are they?
+    Engines: grid:N (n x n cells), felzenszwalb:SCALE:MIN_SIZE (DetCon's, as scikit-image gives it; several scales:
+    500,1000,1500), felzenszwalb-skimage, felzenszwalb-fast (OpenCV), mcg, annotated (the set's own masks),
+    annotated:PATH (COCO json, VOC or CamVid PNG folder, folder of masks).
+
+    Examples:
+      whytransfer masks --images photos/ --engine felzenszwalb --out regions/
+      whytransfer masks --images train2017/ --engine annotated:instances_train2017.json --out regions/ --allow-missing
+    """
+
+    images: str
+    """Folder, zip, coco:ROOT, scenes:COUNT, ..."""
+    out: Path
+    """Folder of the store; may be one that a run with the same engine left unfinished."""
+    engine: str = "felzenszwalb"
+    """How regions are made, see above."""
+    workers: Annotated[int, Field(ge=1)] | None = None
+    """Processes; one per usable core when not given. 1 works in this process."""
+    on: str | None = None
+    """ray or ray:ADDRESS: work on a Ray cluster (extra `ray`) whose machines share the disk of --images and --out."""
+    skip_unreadable: bool = False
+    """Leave out images that cannot be read instead of stopping at the first."""
+    allow_missing: bool = False
+    """annotated: images without masks have no region, instead of stopping at the first."""
+
+
+def make_masks(**settings: Any) -> dict[str, Any]:
+    """Make regions; keywords are the fields of MasksSettings. Returns what `--json` prints."""
+    return run(MasksSettings.made_from(settings))
+
+
+def run(s: MasksSettings) -> dict[str, Any]:
+    """Wire the settings to objects, work, and say what was done and how fast."""
+    import time
+
+    from whytransfer.images import open_images
+    from whytransfer.masks import Engine, RegionStore, open_engine
+    from whytransfer.masks import annotated as drawn
+    from whytransfer.masks.making import full_recipe
+
+    _check(s)
+    engine: Engine = open_engine(s.engine)
+    if s.allow_missing and not isinstance(engine, drawn.Annotated):
+        raise InputError(f"--allow-missing is for --engine annotated; {s.engine} finds regions in every image")
+    if isinstance(engine, drawn.Annotated):
+        engine.missing_ok = s.allow_missing
+    images = open_images(s.images)
+    store = RegionStore.create(s.out, full_recipe(engine, images), s.engine)
+    began = time.perf_counter()
+    made = _made(s, images, engine, store)
+    return {
+        "store": str(s.out),
+        "recipe": store.recipe,
+        "images": made.done,
+        "made": made.made,
+        "unreadable": made.unreadable,
+        "without_region": made.empty,
+        "more_than_255": made.crowded,
+        "bytes_per_image": made.bytes / max(made.made, 1),
+        "megapixels_per_image": made.pixels / max(made.made, 1) / 1e6,
+        "seconds": time.perf_counter() - began,
+        "images_per_second_per_core": made.images_per_second,
+        "share_of_core": made.cpu_seconds / made.seconds if made.seconds else None,
+        "imagenet_hours_on_16_cores": projection_hours(made.images_per_second),
+    }
+
+
+def projection_hours(images_per_second: float) -> float | None:
+    """Hours for the 1.28 million images of ImageNet on 16 cores at a rate per core; None without a rate."""
+    return IMAGENET / images_per_second / CORES / 3600 if images_per_second else None
+
+
+def _check(s: MasksSettings) -> None:
+    if s.on is not None and s.on.partition(":")[0] != "ray":
+        raise InputError(f"--on {s.on}: work can be done here (leave it out) or --on ray[:ADDRESS]")
+    if s.on is not None and s.workers is not None:
+        raise InputError("--workers is for this machine; a Ray cluster (--on ray) uses all its cores")
+
+
+def _made(s: MasksSettings, images: Any, engine: Any, store: Any) -> Any:
+    from whytransfer import progress
+    from whytransfer.masks import making
+    from whytransfer.memory import usable_cores
+
+    count = len(images)
+    workers = min(s.workers or usable_cores(), count)
+    job = making.Job(s.images, s.engine, str(s.out.absolute()), s.skip_unreadable, s.allow_missing)
+    with progress.bar(f"regions of {images.name} by {s.engine}", count) as update:
+
+        def tell(total: Any) -> None:
+            rate = f"{total.images_per_second:.1f} images/s/core" if total.timed else ""
+            update(total.done, rate)
+
+        if s.on is not None:
+            return making.make_on_ray(job, count, s.on.partition(":")[2] or None, tell)
+        if workers > 1:
+            return making.make_on_cores(job, count, workers, tell)
+        return making.make(images, engine, store, tell, s.skip_unreadable)
+
+
+def show(s: MasksSettings) -> None:
+    """Run and print the answer for people, or as a JSON line."""
+    answer = run(s)
+    if s.as_json:
+        print_json([answer])
+        return
+    rows = [[name.replace("_", " "), _cell(value)] for name, value in answer.items() if name not in ("store", "recipe")]
+    print_table(f"{answer['recipe']}", ["", ""], rows)
+    hours = answer["imagenet_hours_on_16_cores"]
+    if hours is not None:
+        rate, size = answer["images_per_second_per_core"], answer["megapixels_per_image"]
+        print(
+            f"at {rate:.1f} images/s per core ImageNet's {IMAGENET:,} images would take {hours:.1f} h on {CORES} "
+            f"cores, if they had {size:.2f} megapixels as these do (its mean is about 500 x 375: 0.19)"
+        )
+        if answer["share_of_core"] < BUSY:
+            print(
+                f"the processes had {100 * answer['share_of_core']:.0f} % of their cores: other work, or slow reading, "
+                f"held them up; alone they would make about {rate / answer['share_of_core']:.1f} images/s per core"
+            )
+    if answer["without_region"]:
+        print(f"{answer['without_region']:,} images have no region")
+    if answer["more_than_255"]:
+        print(f"{answer['more_than_255']:,} images had more than 255 regions: the 255 largest of each are kept")
+    print(f"kept in {answer['store']}: use it with --masks {answer['store']}")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.2f}" if isinstance(value, float) else f"{value:,}"

@@ -1,0 +1,144 @@
+"""`whytransfer masks quality`: how well regions cover what people annotated."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from whytransfer.commands.common import Settings, print_json, print_table
+from whytransfer.errors import InputError
+
+
+class MasksQualitySettings(Settings):
+    """Score regions against annotated objects: each object's best overlap (IoU) with any region, and the mean.
+
+    Better regions make better pretraining by contrasting them, so choose an engine here. Compare engines on the same
+    images; grid is the floor. Means are over objects, per class too where there are classes, with 95 % bootstrap
+    intervals over images. Images that the truth does not know are left out and counted.
+
+    Examples:
+      whytransfer masks quality --images images/val/ --engine felzenszwalb --truth annotated:groundTruth/val
+      whytransfer masks quality --images val2017/ --masks regions/ --truth annotated:instances_val2017.json --json
+    """
+
+    images: str
+    """Folder, zip, coco:ROOT, ..."""
+    truth: str
+    """annotated (the set's own masks) or annotated:PATH: COCO json, VOC or CamVid PNG folder, BSDS .mat folder, ..."""
+    engine: str | None = None
+    """Make regions now by this engine: grid:5, felzenszwalb, ..."""
+    masks: Path | None = None
+    """Or take those that `whytransfer masks` kept here: faster for a slow engine, as quality works in one process."""
+    seed: int = 0
+    """Decides the bootstrap draws."""
+
+
+def masks_quality(**settings: Any) -> list[Any]:
+    """Score regions; keywords are the fields of MasksQualitySettings. Returns the Result records, the mean first."""
+    return list(run(MasksQualitySettings.made_from(settings)))
+
+
+def run(s: MasksQualitySettings) -> Iterator[Any]:
+    """Wire the settings to objects; yields the mean over all objects, then one Result per class."""
+    import numpy as np
+
+    from whytransfer import progress
+    from whytransfer.images import open_images
+    from whytransfer.masks import RegionStore, open_engine
+    from whytransfer.masks.annotated import Annotated
+    from whytransfer.masks.quality import from_store, measure
+
+    if (s.engine is None) == (s.masks is None):
+        raise InputError("give either --engine, to make regions now, or --masks, the folder of regions made before")
+    truth = open_engine(s.truth)
+    if not isinstance(truth, Annotated):
+        raise InputError(f"--truth {s.truth}: what people drew is needed: annotated, or annotated:PATH")
+    store = RegionStore.open(s.masks) if s.masks else None
+    engine = open_engine(s.engine) if s.engine else None
+    images = open_images(s.images)
+    of = from_store(store, images) if store else lambda _, sample: engine(sample)  # type: ignore[misc]
+    found, unknown = [], 0
+    with progress.bar(f"quality on {images.name}", len(images)) as update:
+        for i, covered in measure(images, of, truth):
+            update(i + 1)
+            unknown += covered is None
+            found += [] if covered is None else [covered]
+    if not found:
+        raise InputError(f"none of the {len(images):,} images of {images.name} has an object in {s.truth}")
+    overlaps = np.concatenate([covered.overlaps for covered in found])
+    where = np.repeat(np.arange(len(found)), [len(covered.overlaps) for covered in found])
+    classes = np.concatenate([covered.classes for covered in found])
+    recipe = (store or engine).recipe  # type: ignore[union-attr]
+    origin = {"recipe": recipe, "truth": s.truth, "images": s.images, "images_without_object": unknown}
+    origin["regions_per_image"] = float(np.mean([covered.regions for covered in found]))
+    model = s.engine or str(s.masks)
+    for name, chosen in _groups(classes, truth):
+        yield _result(overlaps[chosen], where[chosen], len(found), name, model, images.name, origin, s.seed)
+
+
+def _groups(classes: Any, truth: Any) -> Iterator[tuple[str, Any]]:
+    """("", every object), then (class, its objects) by class."""
+    import numpy as np
+
+    yield "", np.ones(len(classes), dtype=bool)
+    for label in np.unique(classes[classes >= 0]).tolist():
+        yield truth.class_name(label), classes == label
+
+
+def _result(
+    overlaps: Any, where: Any, images: int, name: str, model: str, data: str, origin: dict[str, Any], seed: int
+) -> Any:
+    """The mean over objects in %, with its interval over images."""
+    import numpy as np
+
+    from whytransfer.records import Result
+    from whytransfer.runs import command_line, versions
+    from whytransfer.tasks.bootstrap import interval
+
+    sums = np.stack([np.bincount(where, weights, images) for weights in (overlaps, np.ones_like(overlaps))], axis=1)
+
+    def mean(totals: Any) -> Any:
+        return np.divide(
+            100 * totals[..., 0], totals[..., 1], out=np.full(totals.shape[:-1], np.nan), where=totals[..., 1] > 0
+        )
+
+    low, high = interval(sums, mean, seed=seed)
+    return Result(
+        model=model,
+        data=data,
+        task="mask quality",
+        metric=f"best overlap of {name}" if name else "best overlap",
+        value=float(100 * overlaps.mean()),
+        unit="%",
+        direction="higher",
+        n=int((sums[:, 1] > 0).sum()),
+        seed=seed,
+        low=low,
+        high=high,
+        provenance={
+            **origin,
+            "objects": len(overlaps),
+            "objects_covered_by_half": int((overlaps >= 0.5).sum()),
+            "command": command_line(),
+            "versions": versions(),
+        },
+    )
+
+
+def show(s: MasksQualitySettings) -> None:
+    """Run and print the answer for people, or as JSON lines."""
+    results = list(run(s))
+    if s.as_json:
+        print_json([dataclasses.asdict(result) for result in results])
+        return
+    rows = [
+        [r.metric, f"{r.value:.2f} {r.unit}", f"[{r.low:.2f}, {r.high:.2f}]", r.provenance["objects"], r.n]
+        for r in results
+    ]
+    print_table(f"{s.engine or s.masks} on {s.images}", ["metric", "mean", "95 % interval", "objects", "images"], rows)
+    first = results[0].provenance
+    print(f"{first['regions_per_image']:.1f} regions per image; {first['recipe']}")
+    if first["images_without_object"]:
+        print(f"{first['images_without_object']:,} images without an annotated object left out")
