@@ -38,6 +38,8 @@ def test_training_on_labels_takes_the_twin_of_a_rung():
         assert recipe_for(f"ladder-{rung}", moco) == f"ladder-{rung}"
     assert recipe_for("ladder-2-supervised", supervised) == "ladder-2-supervised"
     assert recipe_for("default", supervised) == "default"
+    for name in ("supcon", "exemplar-v2"):  # labels, but two views to compare
+        assert recipe_for("ladder-2", methods.METHODS[name]) == "ladder-2"
 
 
 def test_the_learning_rate_is_the_papers_in_proportion_or_the_one_asked_for():
@@ -47,6 +49,36 @@ def test_the_learning_rate_is_the_papers_in_proportion_or_the_one_asked_for():
     own = training_of(settings(batch=64, lr=0.5, epochs=3), PAPER)
     assert lr_at(own, 0, 10, own.epochs, own.batch) == pytest.approx(0.5)
     assert training_of(settings(), PAPER) == PAPER
+
+
+def test_iterations_are_a_length_of_their_own():
+    # 1000 images in batches of 64: 15 steps an epoch
+    training, options = planned(settings(method="byol", batch=64, iterations=600), images=1000)
+    assert training.epochs == 40 and training.lr_per_256 == 0.45 and options["tau"] == 0.97  # as for 40 epochs
+    assert planned(settings(method="byol", batch=64, epochs=40), images=1000) == (training, options)
+    broken, _ = planned(settings(method="moco-v2", batch=64, iterations=31), images=1000)
+    assert broken.epochs == 3  # of which the last ends early
+    assert planned(settings(method="moco-v2", batch=64), images=1000)[0].epochs == 200
+    with pytest.raises(InputError, match="--epochs 3 and --iterations 40 both say how long: give one"):
+        planned(settings(epochs=3, iterations=40), images=1000)
+    with pytest.raises(InputError, match="--batch 4096 is larger than the data: 1000 images"):
+        planned(settings(method="simclr"), images=1000)
+
+
+def test_settings_reach_the_letter_that_the_paper_has_for_them():
+    assert given_options(settings(method="moco-v2", momentum=0.9, temperature=0.1, dim=64)) == {
+        "m": 0.9, "T": 0.1, "dim": 64,
+    }  # fmt: skip
+    assert given_options(settings(method="byol", momentum=0.9, hidden=32)) == {"tau": 0.9, "hidden": 32}
+    assert given_options(settings(method="instdisc", negatives=64, momentum=0.0)) == {"negatives": 64, "m": 0.0}
+    own = planned(settings(method="byol", batch=64, epochs=40, momentum=0.5), images=1000)[1]
+    assert own["tau"] == 0.5  # asked for, so not the preset's
+    with pytest.raises(
+        InputError, match=r"--queue 8: byol has no such setting.*\(byol has --momentum, --dim, --hidden\)"
+    ):
+        given_options(settings(method="byol", queue=8))
+    with pytest.raises(InputError, match=r"--temperature 0.1: supervised has no such setting.*a method that has it\."):
+        given_options(settings(method="supervised", temperature=0.1))
 
 
 def test_zero_weight_decay_and_warmup_are_wishes_too():
@@ -88,6 +120,13 @@ def test_unusual_settings_are_said(capsys):
     words = capsys.readouterr().err
     assert "the queue (16 keys) is larger than the data (8 images)" in words and "which needs none" in words
     assert "queue" not in methods.options_of("moco-v2-small")
+    for method, role in (
+        ("supcon-queue", "as positives"),
+        ("exemplar-v2", "which leave the loss"),
+        ("moco-v1", "as neg"),
+    ):
+        card.say_what_is_unusual(settings(method=method), "moco-v2", {"queue": 16}, eight)
+        assert role in (words := capsys.readouterr().err) and "is the preset for small data" in words
     card.say_what_is_unusual(settings(method="supervised", recipe="ladder-2"), "ladder-2-supervised", {}, eight)
     assert "supervised takes the views ladder-2-supervised" in capsys.readouterr().err
     card.say_what_is_unusual(settings(recipe="ladder-2"), "ladder-2", {}, eight)
@@ -125,6 +164,16 @@ def test_the_config_file_names_every_setting_of_the_method(tmp_path):
         written.items()
     )
     assert "splits" not in written and PretrainSettings.made_from(written | {"out": tmp_path}).momentum == 0.999
+
+
+def test_the_config_file_says_how_long_in_one_way(tmp_path):
+    config = {"recipe": "byol", "epochs": 3, "batch": 8, "lr": 0.1, "weight_decay": 0.0, "warmup_epochs": 0.0}
+    config |= {"schedule": "cosine", "optimizer": "lars", "precision": "32-true", "cache_px": 128, "byol.tau": 0.97}
+    folder = RunFolder.open(tmp_path, {"config": config})
+    card.write_config(settings(method="byol", iterations=20), folder)
+    written = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert written["iterations"] == 20 and "epochs" not in written and written["momentum"] == 0.97
+    assert PretrainSettings.made_from(written | {"out": tmp_path}).iterations == 20
 
 
 STANDING = {"knn": 40.0, "pairs": 50.0, "spread": 0.3, "rank": 90.0}

@@ -5,7 +5,7 @@ from tiny import Tiny
 from torch import nn
 
 from whytransfer.errors import InputError
-from whytransfer.methods import METHODS, build, options_of
+from whytransfer.methods import METHODS, build, options_of, preset
 from whytransfer.nn.schedules import Training
 from whytransfer.views.recipes import RECIPES
 
@@ -15,7 +15,7 @@ def test_what_the_loop_relies_on(name):
     kind = METHODS[name]
     assert isinstance(kind.defaults, Training) and kind.recipe in RECIPES and kind.views in (1, 2)
     backbone = Tiny()
-    method = build(name, backbone, classes=3, images=64)
+    method = build(name, backbone, classes=3, images=64, **({"queue": 8} if "queue" in options_of(name) else {}))
     assert isinstance(method, nn.Module) and method.backbone is backbone and method.training is True
     for needed in ("check_batch", "loss", "after_step"):
         assert callable(getattr(method, needed))
@@ -27,6 +27,25 @@ def test_initial_weights_of_the_head_follow_the_seed():
         return build("moco-v2", Tiny(), classes=None, images=64, seed=seed, queue=8).projector[0].weight
 
     assert first(1).equal(first(1)) and not first(1).equal(first(2))
+
+
+@pytest.mark.parametrize("name", [n for n in METHODS if "labels" in METHODS[n].needs])
+@pytest.mark.parametrize(("classes", "found"), [(None, "found no labels"), (1, "found 1 class")])
+def test_methods_on_labels_refuse_to_go_without(name, classes, found):
+    with pytest.raises(InputError, match=f"at least 2 classes, {found}.*one folder per class"):
+        build(name, Tiny(), classes=classes, images=64)
+
+
+def test_settings_follow_the_length_of_a_run_where_a_paper_says_so():
+    byol = {n: preset("byol", n) for n in (1, 40, 100, 200, 300, 700, 1000, 5000)}
+    lr = {n: training.lr_per_256 for n, (training, _) in byol.items()}
+    assert lr == {1: 0.45, 40: 0.45, 100: 0.45, 200: 0.3, 300: 0.3, 700: 0.2, 1000: 0.2, 5000: 0.2}
+    tau = {n: options["tau"] for n, (_, options) in byol.items()}
+    assert tau == {1: 0.97, 40: 0.97, 100: 0.99, 200: 0.99, 300: 0.99, 700: 0.996, 1000: 0.996, 5000: 0.996}
+    assert [byol[n][0].weight_decay for n in (300, 1000)] == [1e-6, 1.5e-6]
+    assert preset("byol") == (METHODS["byol"].defaults, {}) and options_of("byol")["tau"] == 0.996
+    assert preset("byol-small", 300) == (METHODS["byol-small"].defaults, {})
+    assert preset("moco-v2", 7.5) == (METHODS["moco-v2"].defaults, {})
 
 
 def test_misspelt_method():

@@ -2,6 +2,7 @@
 
 import copy
 
+import pytest
 import torch
 from torch import nn
 
@@ -13,20 +14,21 @@ def network():
     return nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 2)).double()
 
 
-def by_hand(params, velocity, lr, momentum, decay, coefficient):
+def by_hand(params, velocity, lr, momentum, decay, coefficient, inside):
     for p in params:
         g, trust = p.grad.clone(), 1.0
         if p.ndim > 1:
             g += decay * p
             w_norm, g_norm = p.square().sum().sqrt(), g.square().sum().sqrt()
             trust = float(coefficient * w_norm / g_norm) if w_norm > 0 and g_norm > 0 else 1.0
-        velocity[p] = momentum * velocity.get(p, 0.0) + lr * trust * g
-        p -= velocity[p]
+        velocity[p] = momentum * velocity.get(p, 0.0) + (lr * trust * g if inside else trust * g)
+        p -= velocity[p] if inside else lr * velocity[p]
 
 
-def test_equals_the_written_out_update_while_the_rate_changes():
+@pytest.mark.parametrize("inside", [False, True])  # of BYOL and DetCon; of SimCLR
+def test_equals_the_written_out_update_while_the_rate_changes(inside):
     ours, theirs = network(), network()
-    optimizer, velocity = LARS(ours.parameters(), lr=1.0, momentum=0.9, weight_decay=1e-2), {}
+    optimizer, velocity = LARS(ours.parameters(), lr=1.0, weight_decay=1e-2, lr_inside=inside), {}
     for step in range(6):
         lr = 1.0 / (step + 1)
         for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
@@ -35,9 +37,23 @@ def test_equals_the_written_out_update_while_the_rate_changes():
         optimizer.param_groups[0]["lr"] = lr
         optimizer.step()
         with torch.no_grad():
-            by_hand(list(theirs.parameters()), velocity, lr, 0.9, 1e-2, 0.001)
+            by_hand(list(theirs.parameters()), velocity, lr, 0.9, 1e-2, 0.001, inside)
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_the_two_forms_are_one_while_the_rate_stays():
+    nets = [network(), network()]
+    optimizers = [LARS(n.parameters(), lr=0.3, lr_inside=i) for n, i in zip(nets, (False, True), strict=True)]
+    for step in range(4):
+        torch.manual_seed(step)
+        gradients = [torch.randn_like(p) for p in nets[0].parameters()]
+        for net, optimizer in zip(nets, optimizers, strict=True):
+            for p, g in zip(net.parameters(), gradients, strict=True):
+                p.grad = g.clone()
+            optimizer.step()
+    for a, b in zip(*(n.parameters() for n in nets), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
 
 
 def test_a_layer_moves_by_a_thousandth_of_its_length_whatever_its_gradient():

@@ -38,6 +38,16 @@ def test_another_batch_size_may_follow_and_wraps_exactly():
     assert torch.equal(queue.keys.roll(-int(queue.pointer), dims=0), numbered(7, 6))
 
 
+def test_labels_travel_with_their_keys():
+    queue = KeyQueue(6, 3)
+    assert queue.labels.tolist() == [-1] * 6
+    for start in range(0, 8, 2):
+        queue.enqueue(numbered(start, 2), torch.tensor([start, start + 1]))
+    assert torch.equal(queue.labels.float(), queue.keys[:, 0]) and queue.labels.dtype == torch.int64
+    queue.enqueue(numbered(8, 2))  # without labels
+    assert queue.labels.tolist() == [6, 7, -1, -1, 4, 5] and torch.equal(queue.keys[2:4], numbered(8, 2))
+
+
 def test_state_travels_with_a_checkpoint():
     queue, other = KeyQueue(8, 3, seed=1), KeyQueue(8, 3, seed=2)
     queue.enqueue(numbered(0, 4))

@@ -50,14 +50,49 @@ def test_a_run_shorter_than_its_warm_up_only_warms_up():
     assert [lr_at(training, s, 4, 1, 256) for s in range(4)] == pytest.approx([0.25, 0.5, 0.75, 1.0])
 
 
+def test_a_run_may_end_inside_an_epoch():
+    cosine, steps = Training("sgd", lr_per_256=1.0, warmup_epochs=1), Training("sgd", 1.0, schedule="step")
+    rates = [lr_at(cosine, s, 4, 2.5, 256) for s in range(10)]  # 10 steps in epochs of 4
+    assert rates[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert rates[4:] == pytest.approx([0.5 * (1 + math.cos(math.pi * s / 6)) for s in range(6)])
+    dropped = [1.0] * 6 + [0.1] * 2 + [0.01] * 2
+    assert [lr_at(steps, s, 4, 2.5, 256) for s in range(10)] == pytest.approx(dropped)
+
+
 @pytest.mark.parametrize(
     ("name", "lr", "weight_decay", "schedule"),
-    [("moco-v1", 0.03, 1e-4, "step"), ("moco-v2", 0.03, 1e-4, "cosine"), ("supervised", 0.1, 1e-4, "cosine")],
+    [
+        ("moco-v1", 0.03, 1e-4, "step"),
+        ("moco-v2", 0.03, 1e-4, "cosine"),
+        ("supervised", 0.1, 1e-4, "cosine"),
+        ("instdisc", 0.03, 1e-4, "step"),
+        ("instdisc-softmax", 0.03, 1e-4, "step"),
+        ("exemplar-v1", 0.03, 1e-4, "step"),
+        ("exemplar-v2", 0.03, 1e-4, "cosine"),
+        ("supcon-queue", 0.03, 1e-4, "cosine"),
+    ],
 )
 def test_papers_training(name, lr, weight_decay, schedule):
     t = METHODS[name].defaults
     found = (t.optimizer, t.lr_per_256, t.momentum, t.weight_decay, t.schedule, t.epochs, t.batch, t.warmup_epochs)
     assert found == ("sgd", lr, 0.9, weight_decay, schedule, 200, 256, 0.0) and t.decay_biases_and_norms
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer", "peak", "weight_decay", "epochs", "batch"),
+    [
+        ("simclr", "lars-simclr", 4.8, 1e-6, 100, 4096),
+        ("supcon", "lars-simclr", 7.2, 1e-6, 350, 6144),
+        ("byol", "lars", 3.2, 1.5e-6, 1000, 4096),
+    ],
+)
+def test_papers_training_with_lars(name, optimizer, peak, weight_decay, epochs, batch):
+    t = METHODS[name].defaults
+    assert (t.optimizer, t.weight_decay, t.epochs, t.batch, t.warmup_epochs) == (
+        optimizer, weight_decay, epochs, batch, 10.0,
+    )  # fmt: skip
+    assert t.momentum == 0.9 and t.schedule == "cosine" and t.changes_every == "step"
+    assert max(lr_at(t, s, 20, t.epochs, batch) for s in range(0, 400)) == pytest.approx(peak)
 
 
 def test_sgd_is_torchs_with_decay_on_everything_or_on_weights_only():
@@ -84,12 +119,14 @@ def test_lars_by_name_and_frozen_parameters_left_out():
     optimizer = build_optimizer(Training("lars", lr_per_256=0.3, weight_decay=1e-6), net)
     assert isinstance(optimizer, LARS) and optimizer.defaults["trust_coefficient"] == 0.001
     assert sum(len(g["params"]) for g in optimizer.param_groups) == 2
+    assert not optimizer.defaults["lr_inside"]
+    assert build_optimizer(Training("lars-simclr", lr_per_256=0.3), net).defaults["lr_inside"]
 
 
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"optimizer": "adam"}, "unknown optimizer 'adam'. Known: lars, sgd"),
+        ({"optimizer": "adam"}, "unknown optimizer 'adam'. Known: lars, lars-simclr, sgd"),
         ({"schedule": "linear"}, "unknown schedule 'linear'. Known: cosine, step"),
         ({"changes_every": "batch"}, "not every 'batch'"),
         ({"lr_per_256": 0.0}, "lr_per_256 > 0"),

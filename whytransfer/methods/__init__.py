@@ -95,9 +95,10 @@ def preset(name: str, epochs: float | None = None) -> tuple[Training, dict[str, 
     A paper that changes its settings with the length of a run lists them in its method's `presets`, {epochs: (Training,
     options)}, and the length nearest in ratio counts. Every other method is trained by its `defaults`, however long.
     """
-    presets = getattr(METHODS[name], "presets", {})
+    kind: Any = METHODS[name]
+    presets = getattr(kind, "presets", {})
     if not presets or epochs is None:
-        return METHODS[name].defaults, {}
+        return kind.defaults, {}
     training, options = presets[min(presets, key=lambda length: abs(math.log(length / epochs)))]
     return training, dict(options)
 

@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from whytransfer.errors import too_few_classes
-from whytransfer.methods.moco import MoCo, MoCoV1, MoCoV2
+from whytransfer.methods.moco import MoCoV1, MoCoV2
 from whytransfer.nn.gather import gather
 from whytransfer.nn.losses import info_nce
 from whytransfer.records import Views
@@ -31,11 +31,13 @@ class Exemplar(nn.Module):
     views = 2
     needs = ("labels",)
 
-    def __init__(self, moco: MoCo, classes: int | None) -> None:
+    def __init__(
+        self, moco: type[MoCoV1] | type[MoCoV2], backbone: Any, classes: int | None, images: int, **options: Any
+    ) -> None:
         super().__init__()
         if classes is None or classes < 2:
             raise too_few_classes("Exemplar", classes)
-        self.moco = moco
+        self.moco = moco(backbone, classes=classes, images=images, **options)
 
     @property
     def backbone(self) -> Any:
@@ -76,8 +78,8 @@ class ExemplarV1(Exemplar):
         T: float = 0.07,
         splits: int = 8,
     ) -> None:
-        given: dict[str, Any] = {"seed": seed, "dim": dim, "queue": queue, "m": m, "T": T, "splits": splits}
-        super().__init__(MoCoV1(backbone, classes=classes, images=images, **given), classes)
+        options = {"seed": seed, "dim": dim, "queue": queue, "m": m, "T": T, "splits": splits}
+        super().__init__(MoCoV1, backbone, classes, images, **options)
 
 
 class ExemplarV2(Exemplar):
@@ -99,5 +101,5 @@ class ExemplarV2(Exemplar):
         T: float = 0.1,
         splits: int = 8,
     ) -> None:
-        given: dict[str, Any] = {"seed": seed, "dim": dim, "queue": queue, "m": m, "T": T, "splits": splits}
-        super().__init__(MoCoV2(backbone, classes=classes, images=images, **given), classes)
+        options = {"seed": seed, "dim": dim, "queue": queue, "m": m, "T": T, "splits": splits}
+        super().__init__(MoCoV2, backbone, classes, images, **options)

@@ -1,0 +1,141 @@
+"""What holds for every method: any width and depth, a killed run's weights, and the joined batch of two processes."""
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from tiny import Tiny, views
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from whytransfer.methods import METHODS, build, options_of
+from whytransfer.records import Views
+
+NAMES = [name for name in METHODS if "regions" not in METHODS[name].needs]
+SMALL = {"queue": 16, "splits": 1, "dim": 4, "hidden": 8, "negatives": 9}
+
+
+def made(name, backbone, images=24):
+    options = {k: v for k, v in SMALL.items() if k in options_of(name)}
+    classes = 99 if "labels" in METHODS[name].needs else None
+    return build(name, backbone, classes=classes, images=images, seed=1, **options).train()
+
+
+@pytest.fixture(scope="module", params=["resnet18x2", "resnet101"])
+def large(request):
+    from whytransfer.backbones.resnet import build as resnet
+
+    return resnet(request.param)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if not n.endswith("-small") or "m" in options_of(n)])
+def test_wide_and_deep_backbones_fit(name, large):
+    method, v = made(name, large), views(batch=4, count=METHODS[name].views, dtype=torch.float32)
+    loss = method.loss(v)["loss"]
+    assert loss.isfinite() and loss.requires_grad and method.backbone.width in (1024, 2048)
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    from whytransfer.images import open_images
+    from whytransfer.images.cache import PixelCache
+
+    return PixelCache.open(open_images("scenes:24:0:16"))
+
+
+def fit(name, folder, pixels, killed_in=None):
+    """5 steps of 8 images, 3 to an epoch; `killed_in` a step, everything since the step before it is lost."""
+    from lightning_fabric import Fabric
+
+    from whytransfer import pretraining
+    from whytransfer.commands.method import views_for
+    from whytransfer.runs import RunFolder
+    from whytransfer.views.engine import Viewer
+    from whytransfer.views.recipes import recipe
+
+    kind, step = METHODS[name], pretraining.Pretraining._step
+
+    def dying(run, *arguments):
+        if run.state.step + 1 == killed_in:
+            raise SystemExit("killed")
+        return step(run, *arguments)
+
+    plan = pretraining.Plan(kind.defaults, epochs=2, batch=8, seed=0, save_minutes=0.0, iterations=5)
+    viewer = Viewer(views_for(recipe(kind.recipe), kind.views), 12, 0, threads=1)
+    fabric, run = Fabric(accelerator="cpu", devices=1, precision="32-true"), RunFolder.open(folder, {"config": {}})
+    method = made(name, Tiny(), images=len(pixels))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretraining.Pretraining, "_step", dying)
+        pretraining.Pretraining(method, pixels, viewer, plan, run, fabric, None).fit()
+    return method.state_dict(), [row["loss"] for row in run.load()["metrics"]]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_killed_run_goes_on_to_the_same_weights(name, tmp_path, pixels):
+    whole, losses = fit(name, tmp_path / "whole", pixels)
+    with pytest.raises(SystemExit, match="killed"):
+        fit(name, tmp_path / "killed", pixels, killed_in=5)  # in the last epoch, which ends early
+    state, again = fit(name, tmp_path / "killed", pixels)
+    assert again == losses and len(losses) == 2
+    assert whole.keys() == state.keys() and all(torch.equal(whole[k], state[k]) for k in whole)
+
+
+def without_batch_norm(module):
+    """The only thing in which two processes differ from one: here taken out, in place."""
+    for name, child in module.named_children():
+        if isinstance(child, _BatchNorm):
+            setattr(module, name, nn.Identity())
+        else:
+            without_batch_norm(child)
+    return module
+
+
+def three_steps(name, rank=0, world=1):
+    """Losses (their mean over processes) and state of a method after three steps on the rank's share of each batch."""
+    method = without_batch_norm(made(name, Tiny())).double()
+    trained = [p for p in method.parameters() if p.requires_grad]
+    losses = []
+    for step in range(3):
+        joined = views(batch=8, seed=step, count=METHODS[name].views)
+        mine = slice(rank * 8 // world, (rank + 1) * 8 // world)
+        share = Views(tuple(x[mine] for x in joined.images), joined.index[mine], joined.labels[mine])
+        out = method.loss(share)
+        gradients = torch.autograd.grad(out["loss"], trained, allow_unused=True)
+        gradients = [
+            g.clone() if g is not None else torch.zeros_like(p) for g, p in zip(gradients, trained, strict=True)
+        ]
+        losses.append(out["loss"].detach())
+        for tensor in [*gradients, losses[-1]] if world > 1 else []:
+            dist.all_reduce(tensor)
+            tensor /= world
+        with torch.no_grad():
+            for p, g in zip(trained, gradients, strict=True):
+                p -= 0.1 * g
+        method.after_step({k: x.detach() for k, x in out.items()}, step / 3)
+    return {"losses": torch.stack(losses), **method.state_dict()}
+
+
+def one_of_two(rank, store, folder):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    torch.save({name: three_steps(name, rank, 2) for name in NAMES}, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_are_one_with_the_joined_batch(tmp_path):
+    """Losses, weights, queues and banks: batch norm apart, every method sees the images of all processes."""
+    mp.spawn(one_of_two, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)
+    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    for name in NAMES:
+        expected = three_steps(name)
+        assert len({float(x) for x in expected["losses"]}) == 3
+        for found in ranks:
+            assert found[name].keys() == expected.keys()
+            for key, tensor in expected.items():
+                torch.testing.assert_close(found[name][key], tensor, rtol=1e-9, atol=1e-12, msg=f"{name}: {key}")
+
+
+def test_presets_for_small_data_are_trained_as_small_data_allows():
+    for name in (n for n in NAMES if n.endswith("-small")):
+        training = METHODS[name].defaults
+        assert training.optimizer == "sgd" and 64 <= training.batch <= 256 and training.warmup_epochs > 0
