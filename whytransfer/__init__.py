@@ -13,6 +13,8 @@ _FUNCTIONS = {
     "pretrain": "whytransfer.commands.pretrain",
     "transfer": "whytransfer.commands.transfer",
     "show_views": "whytransfer.commands.show",
+    "make_masks": "whytransfer.commands.masks",
+    "masks_quality": "whytransfer.commands.masks_quality",
     "doctor": "whytransfer.commands.doctor",
     "demo": "whytransfer.commands.demo",
     "load_backbone": "whytransfer.backbones.load",

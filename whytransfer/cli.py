@@ -18,6 +18,8 @@ from whytransfer.commands.common import wrong_settings_refused
 from whytransfer.commands.demo import DemoSettings
 from whytransfer.commands.doctor import DoctorSettings
 from whytransfer.commands.pretrain import PretrainSettings
+from whytransfer.commands.masks import MasksSettings
+from whytransfer.commands.masks_quality import MasksQualitySettings
 from whytransfer.commands.show import ShowViewsSettings
 from whytransfer.commands.transfer import TransferSettings
 from whytransfer.errors import InputError, RunError, unknown_name
@@ -28,6 +30,7 @@ DESCRIPTION = """Which pretraining will transfer to my task, and why?
   whytransfer show views --images photos/ --recipe default --out views.png
   whytransfer pretrain --images photos/ --out runs/mine
   whytransfer transfer --backbone runs/mine random:resnet18 --task readout --train train/ --test val/ --out results/
+  whytransfer masks --images photos/ --engine felzenszwalb --out regions/
   whytransfer doctor --images photos/           how fast will it be, and what is in the way?
 
 Every command explains itself: whytransfer COMMAND --help. Settings can come from a file: --config FILE.yaml
@@ -38,6 +41,7 @@ COMMANDS: dict[str, type | dict[str, type]] = {
     "demo": DemoSettings,
     "pretrain": PretrainSettings,
     "transfer": TransferSettings,
+    "masks": {"": MasksSettings, "quality": MasksQualitySettings},
     "doctor": DoctorSettings,
     "show": {"views": ShowViewsSettings},
 }
@@ -69,10 +73,13 @@ def parse(arguments: list[str]) -> Any:
     path: list[str] = []
     while isinstance(commands, dict):
         name = arguments[len(path)] if len(arguments) > len(path) else "--help"
+        if "" in commands and name not in commands and name.startswith("-"):  # the command itself, not a part of it
+            commands = commands[""]
+            break
         if name in ("-h", "--help", "--version"):
             return _top_level(name)
         if name not in commands:
-            raise unknown_name("command", " ".join([*path, name]), [" ".join([*path, c]) for c in commands])
+            raise unknown_name("command", " ".join([*path, name]), [" ".join([*path, c]).strip() for c in commands])
         path.append(name)
         commands = commands[name]
     rest = _with_config_file(arguments[len(path) :])
@@ -103,7 +110,7 @@ def _settings_by_command() -> Iterator[tuple[str, type]]:
         if isinstance(command, type):
             yield name, command
         else:
-            yield from ((f"{name} {part}", settings) for part, settings in command.items())
+            yield from ((f"{name} {part}".strip(), settings) for part, settings in command.items())
 
 
 def _with_config_file(arguments: list[str]) -> list[str]:

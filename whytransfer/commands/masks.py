@@ -57,6 +57,7 @@ def run(s: MasksSettings) -> dict[str, Any]:
     from whytransfer.masks import Engine, RegionStore, open_engine
     from whytransfer.masks import annotated as drawn
     from whytransfer.masks.making import full_recipe
+    from whytransfer.memory import keep_freed_memory
 
     _check(s)
     engine: Engine = open_engine(s.engine)
@@ -66,6 +67,7 @@ def run(s: MasksSettings) -> dict[str, Any]:
         engine.missing_ok = s.allow_missing
     images = open_images(s.images)
     store = RegionStore.create(s.out, full_recipe(engine, images), s.engine)
+    keep_freed_memory()
     began = time.perf_counter()
     made = _made(s, images, engine, store)
     return {
