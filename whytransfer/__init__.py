@@ -1,6 +1,7 @@
 """Visual pretraining that explains itself: pretrain, transfer, diagnose, report.
 
-The commands as functions: `pretrain`, `transfer`, `show_views`, `doctor`, `demo`; and `load_backbone("SPEC")`.
+The commands as functions: `pretrain`, `transfer`, `show_views`, `show_masks`, `doctor`, `demo`; and
+`load_backbone("SPEC")`.
 They are imported when first used, so that `whytransfer --help` need not wait for PyTorch.
 """
 
@@ -13,6 +14,7 @@ _FUNCTIONS = {
     "pretrain": "whytransfer.commands.pretrain",
     "transfer": "whytransfer.commands.transfer",
     "show_views": "whytransfer.commands.show",
+    "show_masks": "whytransfer.commands.show_masks",
     "make_masks": "whytransfer.commands.masks",
     "masks_quality": "whytransfer.commands.masks_quality",
     "doctor": "whytransfer.commands.doctor",

@@ -21,6 +21,7 @@ from whytransfer.commands.pretrain import PretrainSettings
 from whytransfer.commands.masks import MasksSettings
 from whytransfer.commands.masks_quality import MasksQualitySettings
 from whytransfer.commands.show import ShowViewsSettings
+from whytransfer.commands.show_masks import ShowMasksSettings
 from whytransfer.commands.transfer import TransferSettings
 from whytransfer.errors import InputError, RunError, unknown_name
 
@@ -43,7 +44,7 @@ COMMANDS: dict[str, type | dict[str, type]] = {
     "transfer": TransferSettings,
     "masks": {"": MasksSettings, "quality": MasksQualitySettings},
     "doctor": DoctorSettings,
-    "show": {"views": ShowViewsSettings},
+    "show": {"views": ShowViewsSettings, "masks": ShowMasksSettings},
 }
 
 

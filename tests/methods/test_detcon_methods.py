@@ -77,7 +77,7 @@ def test_one_view_contrasts_the_halves_of_a_region():
     method, v = made("detcon-s-one-view"), views()
     v.regions[0][0].fill_(255)
     v.regions[0][1] = 0
-    v.regions[0][1, 3:5, 3:5] = 2  # wins one cell
+    v.regions[0][1, 3, 3] = 2  # 9 / 16 of one cell
     features, one, two = halves(copy.deepcopy(method), v)
     drawn = draw(v.regions[0], (6, 6), chances(5, method.seed, method.steps, v.index, 0))
     torch.testing.assert_close(features, copy.deepcopy(method.backbone)(v.images[0]).map)

@@ -6,9 +6,10 @@ import dataclasses
 from typing import Any
 
 from whytransfer.commands.method import OPTIONS, option_of
+from whytransfer.commands.regions import say_how_coarse
 
 NOT_IN_CONFIG = frozenset(
-    {"out", "val", "monitor", "cache_gb", "threads", "devices", "accelerator", "save_minutes", "as_json", "images"}
+    "out masks val monitor cache_gb threads devices accelerator save_minutes as_json images".split()
 )
 # the preset for small data that is nearest to a paper's method
 SMALL = {
@@ -16,6 +17,8 @@ SMALL = {
     "moco-v2": "moco-v2-small",
     "simclr": "simclr-small",
     "byol": "byol-small",
+    "detcon-s": "detcon-s-small",
+    "detcon-b": "detcon-b-small",
     "supcon": "supcon-small",
     "supcon-queue": "supcon-small",
     "exemplar-v1": "exemplar-small",
@@ -99,6 +102,8 @@ def say_what_changed(folder: Any, card: dict[str, Any]) -> None:
 def say_what_is_unusual(s: Any, views: str, options: dict[str, Any], pixels: Any) -> None:
     from whytransfer import progress
 
+    if s.masks:
+        say_how_coarse(s.backbone, s.size)
     if s.recipe and views != s.recipe:
         progress.say(f"note: {s.method} takes the views {views}, which is what {s.recipe} means for it.")
     if options.get("queue") and options["queue"] > len(pixels):

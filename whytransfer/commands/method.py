@@ -16,6 +16,8 @@ OPTIONS = {
     "dim": ("dim",),
     "hidden": ("hidden",),
     "negatives": ("negatives",),
+    "draws": ("draws",),
+    "cut": ("cut",),
     "splits": ("splits",),
 }
 

@@ -11,6 +11,7 @@ from pydantic import Field
 from whytransfer.commands.card import make_card, say_what_changed, say_what_is_unusual, write_config
 from whytransfer.commands.common import Settings, print_json, print_table
 from whytransfer.commands.method import build_method, given_options, known_method, planned, recipe_for, views_for
+from whytransfer.commands.regions import check_masks, open_regions, with_regions
 from whytransfer.errors import InputError
 
 
@@ -34,8 +35,12 @@ class PretrainSettings(Settings):
     """Run folder to create, or to continue."""
     method: str = "moco-v2-small"
     """The papers', with their settings: moco-v1, moco-v2, simclr, byol, instdisc, instdisc-softmax; on class labels:
-    supervised, supcon, supcon-queue, exemplar-v1, exemplar-v2. For 5,000-50,000 images and batches of 64-256:
-    moco-v2-small, simclr-small, byol-small, instdisc-small, supcon-small, exemplar-small."""
+    supervised, supcon, supcon-queue, exemplar-v1, exemplar-v2; on regions (--masks): detcon-s, detcon-b, and
+    with positives within one view detcon-s-one-view, detcon-b-one-view. For 5,000-50,000 images and batches of 64-256:
+    moco-v2-small, simclr-small, byol-small, instdisc-small, supcon-small, exemplar-small, detcon-s-small,
+    detcon-b-small."""
+    masks: str | None = None
+    """Regions for detcon: a folder that `whytransfer masks` made, or how to make them now: grid:5, felzenszwalb, ..."""
     recipe: str | None = None
     """Views: default, spatial, appearance, moco-v1, simclr, ladder-1 ... (ladder-1-supervised where labels are
     trained on); the method's own when not given."""
@@ -73,6 +78,10 @@ class PretrainSettings(Settings):
     """Width inside the projector, where it has a layer of its own width."""
     negatives: Annotated[int, Field(ge=1)] | None = None
     """Entries that are drawn from the bank for a step (InstDisc)."""
+    draws: Annotated[int, Field(ge=1)] | None = None
+    """Regions drawn per image and view (DetCon)."""
+    cut: Annotated[int, Field(ge=1)] | None = None
+    """Equal parts of a batch that are contrasted apart, which divides the negatives (DetCon)."""
     splits: Annotated[int, Field(ge=1)] | None = None
     """Batch-norm groups (MoCo and what builds on it); 8 is the maths of eight devices."""
     accumulate: Annotated[int, Field(ge=1)] = 1
@@ -120,6 +129,7 @@ def run(s: PretrainSettings) -> dict[str, Any]:
 
     writable_folder(s.out, make=False)
     paper = known_method(s.method)
+    check_masks(s.masks, s.method, paper.needs)
     given_options(s)  # refuses a misspelt or foreign one before any image is read
     views = views_for(recipe(recipe_for(s.recipe or paper.recipe, paper)), paper.views)
     pixels, val = open_pixels(s, s.images), open_pixels(s, s.val) if s.val else None
@@ -131,7 +141,8 @@ def run(s: PretrainSettings) -> dict[str, Any]:
     card = make_card(s, views.name, training, options, pixels, method.backbone, fabric)
     progress.be_quiet(progress.is_quiet() or not fabric.is_global_zero)
     with fabric.rank_zero_first():
-        folder = RunFolder.open(s.out, card)
+        regions = open_regions(s.masks, pixels, s.images, s.skip_unreadable) if s.masks else None
+        folder = RunFolder.open(s.out, with_regions(card, s.masks, regions))
     with folder.locked() if fabric.is_global_zero else contextlib.nullcontext():
         if folder.finished:
             progress.say(f"{s.out} is finished already; nothing to do.")
@@ -143,7 +154,7 @@ def run(s: PretrainSettings) -> dict[str, Any]:
         plan = Plan(training, training.epochs, training.batch, s.seed, s.accumulate, s.save_minutes, s.iterations)
         viewer = Viewer(views, s.size, s.seed, threads=s.threads, device=fabric.device)
         monitor = _monitor(s, pixels, val, fabric) if s.monitor else None
-        result = Pretraining(method, pixels, viewer, plan, folder, fabric, monitor).fit()
+        result = Pretraining(method, pixels, viewer, plan, folder, fabric, monitor, regions).fit()
     return _summary(s.out, result) if fabric.is_global_zero else {}
 
 

@@ -118,8 +118,8 @@ def _shares(stack: Tensor, grid: Sequence[int]) -> Tensor:
 def _pieces(side: int, cells: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """A side cut at the borders of its pixels and of its cells: each piece's pixel, cell and length in 1/cells px."""
     borders = np.union1d(np.arange(side + 1) * cells, np.arange(cells + 1) * side)
-    start, length = borders[:-1], np.diff(borders).astype(np.int32)
-    pixel, cell, length = (torch.from_numpy(x).to(device) for x in (start // cells, start // side, length))
+    start, lengths = borders[:-1], np.diff(borders).astype(np.int32)
+    pixel, cell, length = (torch.from_numpy(x).to(device) for x in (start // cells, start // side, lengths))
     return pixel, cell, length
 
 

@@ -134,6 +134,10 @@ class RegionStore:
             )
         return StoredRegions(self, found, cache, digest(self.recipe.encode() + keys.tobytes()).hex())
 
+    def missing(self, cache: PixelCache, progress: Callable[[int, int], None] | None = None) -> int:
+        """How many cached pictures have no regions here; reads the image files once to know what they contain."""
+        return int((self.positions(self._contents(cache, progress)[cache.positions]) < 0).sum())
+
     def writer(self) -> Writer:
         """What adds regions; use it in a `with` statement."""
         return Writer(self.folder / "parts")

@@ -55,7 +55,7 @@ class DetCon(nn.Module):
     def contrast(self, q: list[Tensor], z: list[Tensor], ids1: Tensor, ids2: Tensor) -> dict[str, Tensor]:
         """Both directions; "matched" is the share of view 1's draws whose region was drawn in view 2 as well."""
         matched = ((ids1[:, :, None] == ids2[:, None, :]) & (ids1 >= 0)[:, :, None]).any(dim=2)
-        loss = detcon(*q, *z, ids1, ids2, self.T, self.local_negatives, self.cut)
+        loss = detcon(q[0], q[1], z[0], z[1], ids1, ids2, self.T, self.local_negatives, self.cut)
         return {"loss": loss, "matched": matched.float().mean()}
 
     def after_step(self, out: dict[str, Tensor], progress: float) -> None:

@@ -37,7 +37,7 @@ class DetConSSmall(DetConS):
         cut: int = 1,
         local_negatives: bool = True,
     ) -> None:
-        given = {"T": T, "draws": draws, "cut": cut, "local_negatives": local_negatives}
+        given: dict[str, Any] = {"T": T, "draws": draws, "cut": cut, "local_negatives": local_negatives}
         super().__init__(backbone, classes=classes, images=images, seed=seed, dim=dim, hidden=hidden, **given)
 
 
@@ -62,5 +62,5 @@ class DetConBSmall(DetConB):
         cut: int = 1,
         local_negatives: bool = True,
     ) -> None:
-        given = {"tau": tau, "T": T, "draws": draws, "cut": cut, "local_negatives": local_negatives}
+        given: dict[str, Any] = {"tau": tau, "T": T, "draws": draws, "cut": cut, "local_negatives": local_negatives}
         super().__init__(backbone, classes=classes, images=images, seed=seed, dim=dim, hidden=hidden, **given)

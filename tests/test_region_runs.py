@@ -1,0 +1,170 @@
+"""Runs on regions: they reach the method with their views, a killed run goes on with them, and the card names them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+import whytransfer
+from whytransfer.commands.regions import check_masks, open_regions, say_how_coarse
+from whytransfer.errors import InputError
+from whytransfer.images import open_images
+from whytransfer.images.cache import PixelCache
+from whytransfer.records import Views
+
+SMALL = {
+    "images": "scenes:32:0:36",
+    "method": "detcon-b-small",
+    "masks": "grid:3",
+    "backbone": "resnet18",
+    "size": 36,
+    "epochs": 2,
+    "batch": 8,
+    "hidden": 16,
+    "accelerator": "cpu",
+}
+
+
+def weights(folder):
+    return load_file(folder / "backbone.safetensors")
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "whole"
+    return folder, whytransfer.pretrain(out=folder, monitor=False, **SMALL)
+
+
+def test_the_card_names_the_regions_and_the_settings_can_be_read_again(uninterrupted):
+    folder, summary = uninterrupted
+    card = json.loads((folder / "card.json").read_text())
+    assert card["regions"]["spec"] == "grid:3" and "n=3" in card["regions"]["recipe"]
+    assert card["config"]["regions_recipe"] == card["regions"]["recipe"]
+    assert card["config"]["regions_fingerprint"] == card["regions"]["fingerprint"] and "masks" not in card["config"]
+    assert yaml.safe_load((folder / "config.yaml").read_text())["masks"] == "grid:3"
+    assert summary["loss"] > 0
+    with pytest.raises(InputError, match="(?s)another configuration. Differing keys:.*regions_recipe"):
+        whytransfer.pretrain(out=folder, monitor=False, **{**SMALL, "masks": "grid:2"})
+
+
+def test_killed_and_continued_it_ends_in_the_same_weights(uninterrupted, tmp_path):
+    out = tmp_path / "killed"
+    arguments = [f"--{k.replace('_', '-')}={v}" for k, v in SMALL.items()]
+    more = [f"--out={out}", "--save-minutes=0", "--no-monitor"]
+    command = [sys.executable, "-m", "whytransfer.cli", "pretrain", *arguments, *more]
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=os.environ | threads)
+    seen: set[int] = set()
+    deadline = time.monotonic() + 120
+    while len(seen) < 4 and process.poll() is None and time.monotonic() < deadline:
+        if (out / "checkpoint.pt").exists():
+            seen.add((out / "checkpoint.pt").stat().st_mtime_ns)
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the run was to be killed before its end"
+    assert not (out / "backbone.safetensors").exists()
+    whytransfer.pretrain(out=out, monitor=False, **SMALL)
+    assert same(weights(out), weights(uninterrupted[0]))
+
+
+class Stored:
+    """Regions as a store hands them over: halves of the picture, named after its place in the set."""
+
+    recipe, fingerprint = "halves", "0"
+
+    def __init__(self, pixels):
+        self.pixels = pixels
+
+    def regions(self, i):
+        high, wide = self.pixels.pixels(i).shape[:2]
+        return (torch.arange(wide) * 2 // wide + 2 * i).to(torch.uint8).expand(high, wide)
+
+
+class Recorder(torch.nn.Module):
+    """A method that keeps what it sees."""
+
+    views, needs = 2, ("regions",)
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = torch.nn.Conv2d(3, 4, 3)
+        self.backbone.width = 4
+        self.seen = []
+
+    def loss(self, views: Views):
+        self.seen.append(views)
+        return {"loss": self.backbone(views.images[0]).square().mean()}
+
+    def after_step(self, out, progress):
+        pass
+
+
+def test_each_image_comes_with_its_own_regions_in_every_view(tmp_path):
+    from lightning_fabric import Fabric
+
+    from whytransfer.nn.schedules import Training
+    from whytransfer.pretraining import Plan, Pretraining
+    from whytransfer.runs import RunFolder
+    from whytransfer.views import Viewer, recipe
+
+    pixels = PixelCache.open(open_images("scenes:12:0:24"))
+    method, viewer = Recorder(), Viewer(recipe("detcon-b"), 16, seed=0)
+    run = RunFolder.open(tmp_path / "run", {"config": {}})
+    plan = Plan(Training("sgd", lr_per_256=0.1), epochs=1, batch=4, seed=0, accumulate=2)
+    fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
+    Pretraining(method, pixels, viewer, plan, run, fabric, None, Stored(pixels)).fit()
+    assert len(method.seen) == 6
+    for views in method.seen:
+        index = views.index.numpy()
+        stored = [Stored(pixels).regions(int(i)) for i in index]
+        again = viewer([pixels.pixels(int(i)) for i in index], index, np.zeros(2), 0, stored)
+        for regions, expected in zip(views.regions, again.regions, strict=True):
+            assert torch.equal(regions, expected) and torch.equal(regions.amin((1, 2)) // 2, views.index.byte())
+
+
+def test_regions_that_lack_and_regions_that_would_be_ignored_are_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(InputError, match="--method detcon-s contrasts regions: give --masks .* grid:5"):
+        whytransfer.pretrain(images="nowhere", method="detcon-s", out=tmp_path / "run")
+    with pytest.raises(InputError, match="--masks grid:5: moco-v2 looks at whole images and would ignore them"):
+        whytransfer.pretrain(images="nowhere", method="moco-v2", masks="grid:5", out=tmp_path / "run")
+    check_masks("grid", "detcon-b", ("regions",))
+    check_masks(None, "supervised", ("labels",))
+
+
+def test_what_is_neither_a_store_nor_an_engine_is_refused(tmp_path):
+    pixels = PixelCache.open(open_images("scenes:4:0:24"))
+    with pytest.raises(InputError, match="unknown region engine 'gird'. Did you mean 'grid'"):
+        open_regions("gird", pixels)
+    with pytest.raises(InputError, match="is no store of regions: it does not exist. Make one with"):
+        open_regions(str(tmp_path / "made"), pixels)
+
+
+def test_regions_are_made_once_and_belong_to_their_pictures(monkeypatch):
+    pixels = PixelCache.open(open_images("scenes:6:1:24"), max_side_px=12)
+    made = open_regions("grid:2", pixels)
+    monkeypatch.setattr("whytransfer.masks.making.make", lambda *_: pytest.fail("made again"))
+    again, part = open_regions("grid:2", pixels), open_regions("grid:2", pixels.subset(np.array([4, 1])))
+    for i in range(6):
+        assert made.regions(i).shape == pixels.pixels(i).shape[:2] and torch.equal(made.regions(i), again.regions(i))
+    assert torch.equal(part.regions(0), made.regions(4)) and made.fingerprint == again.fingerprint != part.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "said"), [("resnet18", 64, "2 x 2"), ("resnet50", 96, ""), ("resnet18-small", 64, "")]
+)
+def test_a_coarse_map_is_said(capsys, backbone, size, said):
+    say_how_coarse(backbone, size)
+    words = capsys.readouterr().err
+    assert (said in words and "Choose a larger --size" in words) if said else words == ""

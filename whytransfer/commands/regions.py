@@ -1,0 +1,89 @@
+"""The regions of a run: out of a folder made before, or made now by an engine; and what the card says of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from whytransfer import progress
+from whytransfer.errors import InputError
+
+FEW = 200  # images whose regions one process makes before others would have started
+
+
+def check_masks(masks: str | None, method: str, needs: tuple[str, ...]) -> None:
+    """InputError where a method needs regions and none are given, or where it would ignore those that are."""
+    if "regions" in needs and masks is None:
+        raise InputError(
+            f"--method {method} contrasts regions: give --masks with a folder that `whytransfer masks` made, or with "
+            "how to make them now, such as --masks grid:5 or --masks felzenszwalb"
+        )
+    if "regions" not in needs and masks is not None:
+        raise InputError(
+            f"--masks {masks}: {method} looks at whole images and would ignore them. Leave it out, or choose detcon-s, "
+            "detcon-b or a small preset of these."
+        )
+
+
+def open_regions(masks: str, pixels: Any, images: str | None = None, skip_unreadable: bool = False) -> Any:
+    """The StoredRegions of a PixelCache, out of the store `masks`, or by the engine that it names.
+
+    What an engine makes is kept beside the pixel caches and made once; all cores work on it where `images`, the string
+    that named the pictures, is given. Raises InputError for what is neither, and for pictures without regions.
+    """
+    from whytransfer.masks import ENGINES, RegionStore, open_engine
+
+    path = Path(masks).expanduser()
+    if (path / "store.json").is_file() or (masks.partition(":")[0] not in ENGINES and len(path.parts) > 1):
+        store = RegionStore.open(path)
+    else:
+        store = _made(open_engine(masks), masks, pixels, images, skip_unreadable)
+    return store.for_pixels(pixels)
+
+
+def _made(engine: Any, spec: str, pixels: Any, images: str | None, skip_unreadable: bool) -> Any:
+    """The engine's store in the cache, with the regions of these pictures in it."""
+    from whytransfer.images.cache import default_folder
+    from whytransfer.images.content import digest
+    from whytransfer.masks import RegionStore, making
+    from whytransfer.memory import usable_cores
+
+    recipe = making.full_recipe(engine, pixels.images)
+    folder = default_folder().with_name("regions") / digest(recipe.encode()).hex()
+    store = RegionStore.create(folder, recipe, spec)
+    count = len(pixels.images)
+    with progress.bar(f"reading {pixels.name}", count) as update:
+        if not store.missing(pixels, lambda done, total: update(done)):
+            return store
+    with progress.bar(f"regions of {pixels.name} by {spec}", count) as update:
+        if images is None or count <= FEW or usable_cores() == 1:
+            making.make(pixels.images, engine, store, lambda made: update(made.done), skip_unreadable)
+        else:
+            job = making.Job(images, spec, str(folder), skip_unreadable)
+            making.make_on_cores(job, count, usable_cores(), lambda made: update(made.done))
+    return RegionStore.open(folder)
+
+
+def say_how_coarse(backbone: str, size_px: int) -> None:
+    """A note where the last map is so coarse that most regions own no cell of it."""
+    cells = -(-size_px // cell_px(backbone))
+    if cells < 3:
+        progress.say(
+            f"note: views of {size_px} px are {cells} x {cells} cells on the last map of {backbone}, and a region "
+            "counts only where it fills most of a cell. Choose a larger --size (96 and more), or a backbone whose "
+            "name ends in -small, with cells of 8 px."
+        )
+
+
+def cell_px(backbone: str) -> int:
+    """Side of the part of a view that one cell of the last map stands for."""
+    return 8 if backbone.endswith("-small") else 32
+
+
+def with_regions(card: dict[str, Any], masks: str | None, regions: Any | None) -> dict[str, Any]:
+    """The card of a run on these regions, if any: only the same regions may continue it."""
+    if regions is None:
+        return card
+    known = {"recipe": regions.recipe, "fingerprint": regions.fingerprint}
+    config = card["config"] | {f"regions_{key}": value for key, value in known.items()}
+    return card | {"config": config, "regions": {"spec": masks, **known}}
