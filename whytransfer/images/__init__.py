@@ -8,11 +8,23 @@ from whytransfer.errors import InputError, unknown_name
 from whytransfer.images.archive import Archive
 from whytransfer.images.folder import Folder
 from whytransfer.images.index import missing_path
-from whytransfer.images.subsets import holdout, match_classes, require_labels, subset
+from whytransfer.images.subsets import holdout, labelled_with, match_classes, require_labels, subset
 from whytransfer.records import ImageSet
 
-__all__ = ["Archive", "Folder", "holdout", "match_classes", "open_images", "require_labels", "subset"]
-KINDS = ("cifar10", "cifar100", "stl10", "caltech101", "flowers102", "hf", "scenes")
+__all__ = [
+    "Archive",
+    "Folder",
+    "holdout",
+    "labelled_with",
+    "match_classes",
+    "open_images",
+    "require_labels",
+    "subset",
+]
+PUBLISHED = (
+    "imagenet", "imagenet-10pct", "imagenet-100", "places", "celeba", "coco", "synthia", "voc", "cityscapes", "camvid",
+)  # the names of published.SETS, known here without importing its readers  # fmt: skip
+KINDS = ("cifar10", "cifar100", "stl10", "caltech101", "flowers102", "hf", "scenes", *PUBLISHED)
 
 
 def open_images(spec: str) -> ImageSet:
@@ -21,6 +33,10 @@ def open_images(spec: str) -> ImageSet:
     A path is a folder of pictures, a zip of one, or a folder inside a zip (photos.zip/train). Other sources are
     "cifar10:ROOT[:train|test]", "cifar100:...", "stl10:ROOT[:train|test|unlabeled]", "caltech101:ROOT",
     "flowers102:ROOT[:train|val|test]", "hf:PATH[:SPLIT]" and the generated "scenes:COUNT[:SEED[:SIZE]]".
+    Published layouts (docs/images.md shows each tree): "imagenet:ROOT[:train|val]",
+    "imagenet-10pct:ROOT[:SPLIT[:LIST]]", "imagenet-100:ROOT[:SPLIT[:LIST]]", "places:ROOT[:SPLIT]",
+    "celeba:ROOT[:SPLIT]", "coco:ROOT[:SPLIT]", "synthia:ROOT", "voc:ROOT[:YEAR[:SPLIT]]", "cityscapes:ROOT[:SPLIT]"
+    and "camvid:ROOT[:SPLIT]".
     Raises InputError that says what was found instead.
     """
     kind, _, rest = spec.partition(":")
@@ -32,7 +48,7 @@ def open_images(spec: str) -> ImageSet:
     for outer in (path, *path.parents):
         if outer.is_file():
             return Archive(outer, "" if outer == path else path.relative_to(outer).as_posix())
-    if rest and kind.isidentifier():
+    if rest and kind.replace("-", "_").isidentifier():
         raise unknown_name("image source", kind, KINDS)
     raise missing_path(path)
 
@@ -40,6 +56,10 @@ def open_images(spec: str) -> ImageSet:
 def _open_named(kind: str, rest: str) -> ImageSet:
     if kind == "scenes":
         return _scenes(rest)
+    if kind in PUBLISHED:
+        from whytransfer.images.published import SETS
+
+        return SETS[kind](rest)
     if kind == "hf":
         from whytransfer.images.huggingface import open_hf
 

@@ -39,6 +39,13 @@ class Encoded(ImageSet, Protocol):
     def stamp(self) -> Stamp: ...
 
 
+@runtime_checkable
+class Annotated(Encoded, Protocol):
+    """An Encoded set with annotations in files of their own: fingerprint and stamp cover those files too."""
+
+    def annotations_digest(self) -> bytes: ...
+
+
 def digest(content: bytes) -> bytes:
     """16 bytes that stand for the content (blake2b)."""
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
@@ -71,7 +78,7 @@ def _digest_of(images: Encoded, i: int) -> bytes:
 
 
 def combine(images: Encoded, digests: Iterable[bytes]) -> str:
-    """The fingerprint from the digests of all files, in order; names and labels count, the place does not."""
+    """The fingerprint from the digests of all files, in order; names, labels and annotations count, not the place."""
     total = Fingerprint(images)
     for name, part in zip(images.names, digests, strict=True):
         total.add(name, part)
@@ -85,6 +92,8 @@ class Fingerprint:
         self._total = hashlib.blake2b(digest_size=DIGEST_BYTES)
         self._total.update(repr(images.classes).encode(errors="surrogateescape"))
         self._total.update(np.ascontiguousarray(images.labels).tobytes())
+        if isinstance(images, Annotated):
+            self._total.update(images.annotations_digest())
 
     def add(self, name: str, part: bytes) -> None:
         """The next file and its digest."""

@@ -20,8 +20,9 @@ from whytransfer.records import Sample
 class Files:
     """Image files below a root, by an index made elsewhere; nothing is opened until it is asked for."""
 
-    def __init__(self, root: Path, index: Index, name: str) -> None:
+    def __init__(self, root: Path, index: Index, name: str, labelled_with: tuple[str, ...] | None = None) -> None:
         self.root, self.index, self.name = root / index.inside, index, name
+        self.labelled_with = (("class",) if index.classes else ()) if labelled_with is None else labelled_with
         self.names, self.labels, self.classes, self.notes = index.names, index.labels, index.classes, index.notes
         self._prefix = os.path.join(self.root, "")
 

@@ -45,7 +45,8 @@ class Scenes:
             raise InputError(f"scenes: the size must be {SMALLEST_PX} to {LARGEST_PX} pixels, got {size_px}")
         self.count, self.seed, self.size_px = count, seed, size_px
         self.name = f"scenes:{count}:{seed}:{size_px}"  # the spec that opens this set again
-        self.classes = scene_layout.CLASSES
+        self.classes = self.box_classes = scene_layout.CLASSES
+        self.labelled_with = ("class", "boxes", "masks")
         self.factor_names = scene_layout.FACTORS
         self.labels = scene_layout.classes_of(seed, np.arange(count))  # (N,) int64, not rendered
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from whytransfer import chance
 from whytransfer.errors import InputError
-from whytransfer.images.content import Encoded, Stamp, digest, fingerprint_of
+from whytransfer.images.content import Annotated, Encoded, Stamp, digest, fingerprint_of
 from whytransfer.images.index import Names, first_of
 from whytransfer.records import ImageSet, Sample
 
@@ -34,6 +34,7 @@ class Subset:
     def __init__(self, images: ImageSet, indices: NDArray[np.int64]) -> None:
         self.images, self.indices = images, indices
         self.name, self.classes, self.labels = images.name, images.classes, images.labels[indices]
+        self.labelled_with = labelled_with(images)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -67,6 +68,10 @@ class EncodedSubset(Subset):
     def fingerprint(self) -> str:
         """What these files contain."""
         return fingerprint_of(self)
+
+    def annotations_digest(self) -> bytes:
+        """Of all annotations of the whole set; empty where there are none."""
+        return self.images.annotations_digest() if isinstance(self.images, Annotated) else b""
 
     def stamp(self) -> Stamp:
         """The state of the whole set, and which files are in."""
@@ -109,10 +114,23 @@ def holdout(images: _Set, fraction: float, seed: int) -> tuple[_Set, _Set]:
     return subset(images, np.flatnonzero(~held)), subset(images, np.flatnonzero(held))
 
 
+def labelled_with(images: Labelled) -> tuple[str, ...]:
+    """What a set is labelled with: some of "class", "identity", "scene", "boxes", "masks", "semantic"; () for none."""
+    of: Any = images
+    while not hasattr(of, "labelled_with") and hasattr(of, "images"):  # a PixelCache holds the set it is of
+        of = of.images
+    return getattr(of, "labelled_with", ("class",) if of.classes else ())
+
+
 def require_labels(images: Labelled, why: str) -> None:
     """Raise InputError unless every image has a label and there are two classes or more; `why` says who needs them."""
     if not images.classes or (images.labels < 0).any():
         bare = int((images.labels < 0).sum()) if images.classes else len(images)
+        if not images.classes and (other := labelled_with(images)):
+            raise InputError(
+                f"{why} needs one label per image, and {images.name} is labelled with {' and '.join(other)} instead: "
+                "choose a method without labels, or a set of one class per image."
+            )
         raise InputError(
             f"{why} needs labels, and {bare:,} of the {len(images):,} images of {images.name} have none: "
             "put the images into one folder per class, with no image beside those folders."

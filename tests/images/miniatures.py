@@ -1,0 +1,241 @@
+"""The published layouts in small: the same folders and files, a few tiny pictures. Each returns ROOT."""
+
+import json
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy.io import savemat
+
+SIZE = (6, 8)  # (H, W) of every picture
+WNIDS = [f"n{1440764 + 7 * k:08d}" for k in range(12)]
+VOC_SEGMENTED = np.array(  # SegmentationObject: 1 is an aeroplane, 2 a person; 255 is void
+    [[0, 0, 0, 0, 0, 0, 0, 0], [0, 1, 1, 0, 0, 0, 0, 0], [0, 1, 1, 255, 2, 2, 2, 0]] + [[0] * 4 + [2] * 4] * 3, np.uint8
+)
+VOC_CLASSES = np.array([0, 1, 15], np.uint8)  # of objects 0, 1, 2 in SegmentationClass
+
+
+def picture(path: Path, seed: int = 0, size: tuple[int, int] = SIZE) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, "PNG" if path.suffix == ".png" else "JPEG")
+
+
+def write(path: Path, content: str | bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def label_map(path: Path, values: np.ndarray, palette: bool = False) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(values)
+    if palette:
+        image.putpalette([(7 * k) % 256 for k in range(768)])
+    image.save(path)
+
+
+def deep_png(values: np.ndarray) -> bytes:
+    """A 16-bit colour PNG (H, W, 3), which PIL cannot write."""
+    height, width, _ = values.shape
+    stored = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    parts = (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(stored))
+    chunks = [
+        struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in (*parts, (b"IEND", b""))
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def imagenet(root: Path, wnids: list[str] = WNIDS, per_class: int = 3, flat_val: bool = False) -> Path:
+    """Class folders; hard links to one picture, so that a thousand cost little. A flat val has one image per class."""
+    picture(root / "one.JPEG")
+    for k, wnid in enumerate(wnids):
+        names = [f"train/{wnid}/{wnid}_{i}.JPEG" for i in range(per_class)]
+        names.append(
+            f"val/ILSVRC2012_val_{k + 1:08d}.JPEG" if flat_val else f"val/{wnid}/ILSVRC2012_val_{k + 1:08d}.JPEG"
+        )
+        for name in names:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            os.link(root / "one.JPEG", root / name)
+    (root / "one.JPEG").unlink()
+    return root
+
+
+def devkit(root: Path, wnids: list[str] = WNIDS) -> list[str]:
+    """The devkit's ground truth, which numbers the classes in an order of its own; returns the wnid of every image."""
+    shuffled = [wnids[k] for k in np.random.default_rng(1).permutation(len(wnids))]
+    synsets = np.array(
+        [(k + 1, w, "words") for k, w in enumerate(shuffled)], [(n, object) for n in ("ILSVRC2012_ID", "WNID", "words")]
+    )
+    data = root / "ILSVRC2012_devkit_t12" / "data"
+    data.mkdir(parents=True)
+    savemat(data / "meta.mat", {"synsets": synsets.reshape(-1, 1)})
+    numbers = np.random.default_rng(2).permutation(len(wnids)) + 1
+    write(data / "ILSVRC2012_validation_ground_truth.txt", "".join(f"{number}\n" for number in numbers))
+    return [shuffled[number - 1] for number in numbers]
+
+
+def places205(root: Path) -> Path:
+    scenes = ["a/abbey", "a/apartment_building/outdoor", "b/bar"]
+    for split, count in (("train", 2), ("val", 1)):
+        listed = [f"{scene}/gsun_{split}{i}.jpg {k}" for k, scene in enumerate(scenes) for i in range(count)]
+        write(root / "trainvalsplit_places205" / f"{split}_places205.csv", "\n".join(listed) + "\n")
+        for line in listed:
+            picture(root / "data/vision/torralba/deeplearning/images256" / line.split()[0])
+    return root
+
+
+def places365(root: Path) -> Path:
+    """Listings and folders as torchvision unpacks them; three of the categories."""
+    write(root / "categories_places365.txt", "/a/airfield 0\n/a/apartment_building/outdoor 1\n/b/bar 2\n")
+    write(root / "places365_train_standard.txt", "/a/airfield/00000001.jpg 0\n/b/bar/00000001.jpg 2\n")
+    write(root / "places365_val.txt", "Places365_val_00000001.jpg 2\nPlaces365_val_00000002.jpg 0\n")
+    for name in ("a/airfield/00000001.jpg", "b/bar/00000001.jpg"):
+        picture(root / "data_256_standard" / name)
+    for k in (1, 2):
+        picture(root / "val_256" / f"Places365_val_{k:08d}.jpg", k)
+    return root
+
+
+def places_folders(root: Path, categories: int = 365) -> Path:
+    picture(root / "one.jpg")
+    for split in ("train", "val"):
+        for k in range(categories):
+            (root / split / f"scene-{k:03d}").mkdir(parents=True)
+            os.link(root / "one.jpg", root / split / f"scene-{k:03d}" / "00000001.jpg")
+    return root
+
+
+def celeba(root: Path, folder: str = "", anno: str = "", evaluation: str = "") -> Path:
+    people = {1: 2880, 2: 17, 3: 2880, 4: 9000, 5: 17, 6: 44}
+    parts = {1: 0, 2: 0, 3: 0, 4: 1, 5: 0, 6: 2}
+    for k in people:
+        picture(root / folder / "img_align_celeba" / f"{k:06d}.jpg", k)
+    write(root / anno / "identity_CelebA.txt", "".join(f"{k:06d}.jpg {who}\n" for k, who in people.items()))
+    write(root / evaluation / "list_eval_partition.txt", "".join(f"{k:06d}.jpg {part}\n" for k, part in parts.items()))
+    return root
+
+
+def coco_json() -> dict:
+    """Three images, the first without objects; masks of one polygon, of two, of both run-length kinds; a crowd."""
+    height, width = SIZE
+    square = [1.0, 1.0, 5.0, 1.0, 5.0, 4.0, 1.0, 4.0]
+    objects = [
+        {"id": 31, "image_id": 9, "category_id": 18, "bbox": [1, 1, 4, 3], "area": 12, "iscrowd": 0,
+         "segmentation": [square]},
+        {"id": 32, "image_id": 7, "category_id": 1, "bbox": [0.5, 0, 7.25, 6], "area": 20, "iscrowd": 0,
+         "segmentation": [square, [6, 0, 8, 0, 8, 6, 6, 6]]},
+        {"id": 33, "image_id": 9, "category_id": 90, "bbox": [2, 0, 2, 6], "area": 12, "iscrowd": 0,
+         "segmentation": {"size": [height, width], "counts": "<<h0"}},
+        {"id": 34, "image_id": 9, "category_id": 1, "bbox": [0, 0, 8, 6], "area": 48, "iscrowd": 1,
+         "segmentation": {"size": [height, width], "counts": [0, 48]}},
+        {"id": 35, "image_id": 7, "category_id": 18, "bbox": [0, 0, 2, 6], "area": 12, "iscrowd": 0,
+         "segmentation": {"size": [height, width], "counts": [0, 12, 36]}},
+    ]  # fmt: skip
+    images = [{"id": k, "file_name": f"{k:012d}.jpg", "height": height, "width": width} for k in (9, 5, 7)]
+    categories = [{"id": 90, "name": "toothbrush"}, {"id": 1, "name": "person"}, {"id": 18, "name": "d\u00f6g"}]
+    return {"info": {"year": 2017}, "images": images, "annotations": objects, "licenses": [], "categories": categories}
+
+
+def coco(root: Path, inside: str = "", content: dict | str | None = None) -> Path:
+    for split in ("train2017", "val2017"):
+        for k in (5, 7, 9):
+            picture(root / inside / split / f"{k:012d}.jpg", k)
+        text = content if isinstance(content, str) else json.dumps(content or coco_json(), ensure_ascii=False)
+        write(root / "annotations" / f"instances_{split}.json", text)
+    return root
+
+
+def voc(root: Path, year: str = "2012") -> Path:
+    folder = root / "VOCdevkit" / f"VOC{year}"
+    stems = ["2007_000032", "2008_000001", "2008_000002"]
+    for k, stem in enumerate(stems):
+        picture(folder / "JPEGImages" / f"{stem}.jpg", k)
+        write(folder / "Annotations" / f"{stem}.xml", voc_xml(stem, k))
+    write(folder / "ImageSets" / "Main" / "train.txt", f"{stems[0]}\n{stems[2]}\n")
+    write(folder / "ImageSets" / "Main" / "val.txt", f"{stems[1]}\n")
+    write(folder / "ImageSets" / "Main" / "aeroplane_train.txt", f"{stems[0]}  1\n{stems[2]} -1\n")
+    write(folder / "ImageSets" / "Segmentation" / "train.txt", f"{stems[0]}\n")
+    label_map(folder / "SegmentationObject" / f"{stems[0]}.png", VOC_SEGMENTED, palette=True)
+    classes = np.where(VOC_SEGMENTED == 255, 255, VOC_CLASSES[np.minimum(VOC_SEGMENTED, 2)]).astype(np.uint8)
+    label_map(folder / "SegmentationClass" / f"{stems[0]}.png", classes, palette=True)
+    return root
+
+
+def voc_xml(stem: str, people: int) -> str:
+    """A plane and some people, one of them difficult, each with a head (which is no object)."""
+    person = (
+        "<object><name>person</name><difficult>1</difficult><bndbox><xmax>8</xmax><xmin>4.6</xmin><ymin>3</ymin>"
+        "<ymax>6</ymax></bndbox><part><name>head</name><bndbox><xmin>5</xmin><ymin>3</ymin><xmax>6</xmax>"
+        "<ymax>4</ymax></bndbox></part></object>"
+    )
+    return (
+        f"<annotation>\n\t<filename>{stem}.jpg</filename>\n\t<size><width>{SIZE[1]}</width><height>{SIZE[0]}</height>"
+        "<depth>3</depth></size>\n\t<object><name>aeroplane</name><bndbox><xmin>2</xmin><ymin>2</ymin><xmax>3</xmax>"
+        f"<ymax>3</ymax></bndbox></object>{person * people}</annotation>\n"
+    )
+
+
+def cityscapes(root: Path) -> Path:
+    ids = np.full(SIZE, 7)  # road
+    ids[0], ids[1], ids[2] = 23, 1, 11  # sky, ego vehicle (void), building
+    instances = ids.copy()
+    for value, columns in ((26001, slice(0, 2)), (26000, slice(3, 5)), (24003, slice(6, 7)), (29000, slice(7, 8))):
+        instances[4:, columns], ids[4:, columns] = value, value // 1000  # two cars, a person, a caravan (void)
+    ids[3, :3] = instances[3, :3] = 24  # a group of people: no instances
+    for split, city, count in (
+        ("train", "aachen", 1),
+        ("train", "bochum", 2),
+        ("val", "lindau", 1),
+        ("test", "bonn", 1),
+    ):
+        for k in range(count):
+            stem = f"{city}/{city}_{k:06d}_000019"
+            picture(root / "leftImg8bit" / split / f"{stem}_leftImg8bit.png", k)
+            truth = root / "gtFine" / split
+            label_map(truth / f"{stem}_gtFine_labelIds.png", (ids if split != "test" else ids * 0).astype(np.uint8))
+            label_map(truth / f"{stem}_gtFine_instanceIds.png", instances.astype(np.uint16))
+            write(truth / f"{stem}_gtFine_polygons.json", "{}")
+    return root
+
+
+def synthia(root: Path) -> Path:
+    for k in range(2):
+        values = np.zeros((*SIZE, 3), np.uint16)
+        values[..., 0] = np.arange(48).reshape(SIZE) % 23
+        values[..., 1] = 700 + k  # numbers of moving objects
+        picture(root / "RGB" / f"{k:07d}.png", k)
+        write(root / "GT" / "LABELS" / f"{k:07d}.png", deep_png(values))
+        picture(root / "GT" / "COLOR" / f"{k:07d}.png", k)
+    return root
+
+
+def camvid(root: Path) -> Path:
+    for split in ("train", "val", "test"):
+        picture(root / split / "0001TP_006690.png", 1)
+        label_map(root / f"{split}annot" / "0001TP_006690.png", (np.arange(48).reshape(SIZE) % 12).astype(np.uint8))
+        write(
+            root / f"{split}.txt",
+            f"/SegNet/CamVid/{split}/0001TP_006690.png /SegNet/CamVid/{split}annot/0001TP_006690.png\n",
+        )
+    return root
+
+
+def hundred_classes(root: Path) -> Path:
+    return imagenet(root, [f"n{k:08d}" for k in range(1, 105)], per_class=1)
+
+
+ALL = {  # spec kind -> (maker, what the set is labelled with)
+    "imagenet": (imagenet, ("class",)),
+    "imagenet-10pct": (imagenet, ("class",)),
+    "imagenet-100": (hundred_classes, ("class",)),
+    "places": (places205, ("scene",)),
+    "celeba": (celeba, ("identity",)),
+    "coco": (coco, ("boxes", "masks")),
+    "synthia": (synthia, ("semantic",)),
+    "voc": (voc, ("boxes",)),
+    "cityscapes": (cityscapes, ("boxes", "masks", "semantic")),
+    "camvid": (camvid, ("semantic",)),
+}
