@@ -9,8 +9,8 @@ from whytransfer.commands.method import OPTIONS, option_of
 from whytransfer.commands.regions import say_how_coarse
 
 NOT_IN_CONFIG = frozenset(
-    "out masks val monitor cache_gb threads devices accelerator save_minutes as_json images".split()
-)
+    {"out", "masks", "val", "monitor", "cache_gb", "threads", "devices", "accelerator", "save_minutes", "as_json"}
+) | {"images"}
 # the preset for small data that is nearest to a paper's method
 SMALL = {
     "moco-v1": "moco-v2-small",
