@@ -3,13 +3,14 @@
 import os
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from miniatures import ALL, coco, picture, voc
 
 from whytransfer.errors import InputError
-from whytransfer.images import PUBLISHED, labelled_with, open_images, require_labels, subset
+from whytransfer.images import PUBLISHED, labelled_with, open_images, published, require_labels, subset
 from whytransfer.images.cache import PixelCache
 from whytransfer.images.content import Annotated, Encoded
 from whytransfer.images.published import SETS
@@ -206,3 +207,10 @@ def test_opening_is_linear_and_state_is_small(kind, tmp_path):
         assert len(images) in (count, count + 1)
         assert images.nbytes / len(images) < 40 + (16 + 8 + 3 * 12 if kind == "coco" else 25)
     assert seconds[4000] < 8 * seconds[500] * 2 + 0.02
+
+
+def test_the_page_of_image_sets_shows_every_one():
+    page = (Path(__file__).parents[2] / "docs" / "images.md").read_text()
+    for kind in PUBLISHED:
+        assert f"`{kind}:ROOT" in page or f" {kind}:/data/" in page
+    assert "from whytransfer.images import open_images, published" in page and hasattr(published, "write_list")

@@ -20,8 +20,8 @@ class Layout:
     splits: tuple[str, ...]
 
     def split(self, parts: Sequence[str]) -> str:
-        """The split that a spec names; raises InputError for an unknown one."""
-        name = parts[0] if parts else self.splits[0]
+        """The split that a spec names, the first where it names none; raises InputError for an unknown one."""
+        name = (parts[0] if parts else "") or self.splits[0]
         if name not in self.splits:
             raise unknown_name(f"{self.kind} split", name, self.splits)
         return name

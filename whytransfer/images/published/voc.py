@@ -50,7 +50,7 @@ def voc(rest: str) -> AnnotatedFiles:
     every object, and the box around it.
     """
     root, parts = root_and_parts("voc", rest, ("YEAR", "SPLIT"))
-    year = parts.pop(0) if parts and parts[0] not in LAYOUT.splits else None
+    year = (parts.pop(0) or None) if parts and parts[0] not in LAYOUT.splits else None
     folder, split = _year(root, year), LAYOUT.split(parts)
     segmented = split.startswith("segmentation-")
     listing = f"ImageSets/{'Segmentation' if segmented else 'Main'}/{split.removeprefix('segmentation-')}.txt"
