@@ -8,8 +8,8 @@ Regions: from label maps of 224 x 224 px and a ResNet-50 map (2048 x 7 x 7) to r
 Ours assigns cells by area, draws 16 existing regions and pools them; lightly's example takes the nearest label of each
 cell and pools every id up to the largest (25 as in its example) by scattering.
 
-Each measurement runs in a process of its own; time is the median of the rounds, memory the most that the process held
-above what it held before (on a GPU: what PyTorch allocated).
+Each measurement runs in a process of its own: the median of the rounds, in CPU time of one thread (GPU: wall time), and
+the most memory that the process held above what it held before (on a GPU: what PyTorch allocated).
 """
 
 from __future__ import annotations
@@ -97,15 +97,17 @@ def measure(what: str, side: str, batch: int, device: str, rounds: int) -> dict[
     """Median seconds and peak MiB of a step, after one that is not counted; and what it computed."""
     import torch
 
+    torch.set_num_threads(1)
     step = regions_step(side, batch, device) if what == "regions" else loss_step(what, side, batch, device)
     before = _held(device)
     value, times = float(step().detach()), []
+    clock = time.process_time if device == "cpu" else time.perf_counter
     for _ in range(rounds):
-        began = time.perf_counter()
+        began = clock()
         step()
         if device != "cpu":
             torch.cuda.synchronize()
-        times.append(time.perf_counter() - began)
+        times.append(clock() - began)
     return {"seconds": statistics.median(times), "MiB": _held(device) - before, "value": value}
 
 

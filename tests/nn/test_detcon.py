@@ -69,7 +69,9 @@ def test_computed_a_few_images_at_a_time_it_is_the_same(monkeypatch, logits):
     vectors = [x.requires_grad_() for x in vectors]
     whole = detcon(*vectors, *ids)
     expected = gradients(whole, vectors)
-    monkeypatch.setattr(sys.modules["whytransfer.nn.detcon"], "LOGITS", logits)  # nn.detcon itself is the function
+    monkeypatch.setattr(
+        sys.modules["whytransfer.nn.detcon"], "LOGITS", {"cpu": logits}
+    )  # nn.detcon itself is the function
     parts = detcon(*vectors, *ids)
     torch.testing.assert_close(parts, whole)
     torch.testing.assert_close(gradients(parts, vectors), expected)
