@@ -123,6 +123,30 @@ def test_ctrl_c_saves_and_the_run_goes_on(uninterrupted, tmp_path):
     assert same(weights(out), weights(uninterrupted[0]))
 
 
+def test_iterations_end_inside_an_epoch_and_a_stop_at_its_end_loses_nothing(tmp_path):
+    settings = {**SMALL, "method": "simclr-small", "queue": None, "splits": None, "epochs": None, "iterations": 8}
+    whole = whytransfer.pretrain(out=tmp_path / "whole", **settings, monitor=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[__name__], "SMALL", settings)
+        stop_after(6, out=tmp_path / "stopped", monitor=False)  # the last step of the first epoch
+    assert whytransfer.pretrain(out=tmp_path / "stopped", **settings, monitor=False)["loss"] == whole["loss"]
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "stopped"))
+    rows = [(tmp_path / f / "metrics.jsonl").read_text().splitlines() for f in ("whole", "stopped")]
+    epochs, losses = ([[json.loads(line)[k] for line in lines] for lines in rows] for k in ("epoch", "loss"))
+    assert epochs[0] == epochs[1] == [1, 8 / 6] and losses[0] == losses[1]
+
+
+def test_queues_and_banks_are_not_sent_around():
+    from whytransfer.backbones.resnet import build as resnet
+    from whytransfer.methods import build
+    from whytransfer.pretraining import _Step
+
+    step = _Step(build("exemplar-v2", resnet("resnet18"), classes=3, images=9, queue=16))
+    assert step._ddp_params_and_buffers_to_ignore == [f"method.moco.queue.{b}" for b in ("keys", "labels", "pointer")]
+    bank = _Step(build("instdisc", resnet("resnet18"), classes=None, images=9))
+    assert bank._ddp_params_and_buffers_to_ignore == ["method.bank.rows"]
+
+
 def test_random_features_are_those_of_the_start_whenever_watching_begins(uninterrupted, tmp_path):
     stop_after(8, out=tmp_path / "late", monitor=False)
     summary = whytransfer.pretrain(out=tmp_path / "late", **SMALL)
@@ -196,8 +220,8 @@ def test_processes_agree_when_to_save_and_when_to_stop(tmp_path):
         "cli.main()\n"
     )
     (tmp_path / "two.py").write_text(code)
-    small = {**SMALL, "method": "supervised", "epochs": 1, "batch": 16, "devices": 2, "threads": 1}
-    flags = ["--no-monitor", *(f"--{k}={v}" for k, v in small.items() if k not in ("queue", "splits"))]
+    small = {**SMALL, "epochs": 1, "devices": 2, "threads": 1}
+    flags = ["--no-monitor", *(f"--{k}={v}" for k, v in small.items())]
     command = [sys.executable, str(tmp_path / "two.py"), "pretrain", *flags, f"--out={tmp_path / 'run'}", "--json"]
 
     def call(**more: str) -> subprocess.CompletedProcess:

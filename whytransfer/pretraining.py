@@ -19,6 +19,8 @@ from whytransfer import progress
 from whytransfer.errors import RunError
 from whytransfer.loading import ahead, batch_indices, steps_per_epoch
 from whytransfer.monitor import Monitor
+from whytransfer.nn.bank import MemoryBank
+from whytransfer.nn.queue import KeyQueue
 from whytransfer.nn.schedules import Training, build_optimizer, lr_at
 from whytransfer.records import Views
 from whytransfer.runs import RunFolder
@@ -64,9 +66,17 @@ class _Step(nn.Module):
     def __init__(self, method: Any) -> None:
         super().__init__()
         self.method = method
+        # DDP would send every buffer of the first process around before each step, a queue of a million keys too
+        self._ddp_params_and_buffers_to_ignore = _filled_alike(self)
 
     def forward(self, images: list[Tensor], index: Tensor, labels: Tensor, regions: list[Tensor]) -> dict[str, Tensor]:
         return self.method.loss(Views(tuple(images), index, labels, tuple(regions)))
+
+
+def _filled_alike(module: nn.Module) -> list[str]:
+    """Names of the buffers that all processes fill alike, from what they gather: queues and banks."""
+    stores = [(name, m) for name, m in module.named_modules() if isinstance(m, KeyQueue | MemoryBank)]
+    return [f"{name}.{buffer}" for name, store in stores for buffer, _ in store.named_buffers()]
 
 
 class Pretraining:
