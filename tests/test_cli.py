@@ -58,7 +58,7 @@ def test_the_top_level_lists_every_command(capsys):
     "arguments, message",
     [
         (["pretrian"], "unknown command 'pretrian'. Did you mean 'pretrain'"),
-        (["show", "view"], "Did you mean 'show views'?"),
+        (["show", "view"], "Did you mean 'show views'"),
         ([*PRETRAIN, "--method=moco-v3"], "unknown method 'moco-v3'. Did you mean 'moco-v2'"),
         ([*PRETRAIN, "--recipe=apearance"], "Did you mean 'appearance'"),
         ([*PRETRAIN, "--backbone=resnet19"], "Did you mean 'resnet1"),

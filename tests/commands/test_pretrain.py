@@ -62,7 +62,7 @@ def test_iterations_are_a_length_of_their_own():
     with pytest.raises(InputError, match="--epochs 3 and --iterations 40 both say how long: give one"):
         planned(settings(epochs=3, iterations=40), images=1000)
     with pytest.raises(InputError, match="--batch 4096 is larger than the data: 1000 images"):
-        planned(settings(method="simclr"), images=1000)
+        planned(settings(method="simclr", iterations=10), images=1000)
 
 
 def test_settings_reach_the_letter_that_the_paper_has_for_them():
@@ -137,6 +137,17 @@ def test_a_folder_that_cannot_be_written_is_said_before_anything_is_read(tmp_pat
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="nothing can be written in"):
         pretrain.pretrain(images="nowhere at all", out=tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize("method", ["supcon", "exemplar-v2"])
+def test_labels_are_asked_for_before_anything_is_made(tmp_path, photos, method):
+    for i, path in enumerate(sorted(photos.rglob("*.*"))):
+        path.rename(photos / f"{i}{path.suffix}")
+    for folder in [p for p in photos.iterdir() if p.is_dir()]:
+        folder.rmdir()
+    with pytest.raises(InputError, match=f"--method {method} needs labels, and 12 of the 12 images of .* have none"):
+        pretrain.pretrain(images=str(photos), method=method, batch=4, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("saved", [True, False])

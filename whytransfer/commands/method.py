@@ -68,8 +68,9 @@ def planned(s: Any, images: int) -> tuple[Any, dict[str, Any]]:
     paper = known_method(s.method)
     if s.epochs and s.iterations:
         raise InputError(f"--epochs {s.epochs} and --iterations {s.iterations} both say how long: give one of them.")
-    per_epoch = steps_per_epoch(images, s.batch or paper.defaults.batch)  # refuses a batch larger than the data
-    length: float | None = s.iterations / per_epoch if s.iterations else s.epochs
+    length: float | None = s.epochs
+    if s.iterations:
+        length = s.iterations / steps_per_epoch(images, s.batch or paper.defaults.batch)
     training, options = methods.preset(s.method, length)
     training = training_of(s, training)
     if s.iterations and length:

@@ -85,7 +85,7 @@ class PretrainSettings(Settings):
     splits: Annotated[int, Field(ge=1)] | None = None
     """Batch-norm groups (MoCo and what builds on it); 8 is the maths of eight devices."""
     accumulate: Annotated[int, Field(ge=1)] = 1
-    """Parts a batch is computed in, when memory is short (batch norm and keys then see the parts)."""
+    """Parts a batch is computed in, when memory is short (batch norm, keys and batch-wise losses then see the parts)."""
     precision: Literal["auto", "bf16", "32"] = "auto"
     """auto: bfloat16 arithmetic where the processor has it."""
     cache_px: Annotated[int, Field(ge=0)] | None = None
@@ -121,7 +121,7 @@ def pretrain(**settings: Any) -> dict[str, Any]:
 def run(s: PretrainSettings) -> dict[str, Any]:
     """Wire the settings to objects and train."""
     from whytransfer import progress
-    from whytransfer.loading import check_parts
+    from whytransfer.loading import check_parts, steps_per_epoch
     from whytransfer.pretraining import Plan, Pretraining
     from whytransfer.runs import RunFolder, writable_folder
     from whytransfer.views.engine import Viewer
@@ -135,6 +135,7 @@ def run(s: PretrainSettings) -> dict[str, Any]:
     pixels, val = open_pixels(s, s.images), open_pixels(s, s.val) if s.val else None
     training, options = planned(s, len(pixels))
     method = build_method(s, pixels, options)
+    steps_per_epoch(len(pixels), training.batch)  # refuses a batch that is larger than the data
     fabric = _fabric(s)
     check_parts(training.batch, s.accumulate, fabric.world_size)
     method.check_batch(training.batch, s.accumulate * fabric.world_size)
