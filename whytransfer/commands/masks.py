@@ -11,6 +11,7 @@ from whytransfer.commands.common import Settings, print_json, print_table
 from whytransfer.errors import InputError
 
 IMAGENET, CORES = 1_281_167, 16  # what the projection is for
+FEWEST = 8  # images that are worth the start of a process
 BUSY = 0.8  # share of its core below which a process was held up
 
 
@@ -105,7 +106,7 @@ def _made(s: MasksSettings, images: Any, engine: Any, store: Any) -> Any:
     from whytransfer.memory import usable_cores
 
     count = len(images)
-    workers = min(s.workers or usable_cores(), count)
+    workers = min(s.workers or usable_cores(), max(count // FEWEST, 1))
     job = making.Job(s.images, s.engine, str(s.out.absolute()), s.skip_unreadable, s.allow_missing)
     with progress.bar(f"regions of {images.name} by {s.engine}", count) as update:
 

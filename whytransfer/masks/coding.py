@@ -155,7 +155,7 @@ def _paint(pixel, end, width, rows, columns, value, out):  # type: ignore[no-unt
         left = pixel - y * width
         right = min(width, left + end - pixel)
         for row in range(rows[y], rows[y + 1]):
-            line = out[row]
-            for column in range(columns[left], columns[right]):
+            line = out[row, columns[left] : columns[right]]
+            for column in range(len(line)):
                 line[column] = value
         pixel += right - left
