@@ -1,0 +1,112 @@
+"""`whytransfer masks` and `masks quality` from the command line, and as functions."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import whytransfer
+from whytransfer import cli
+from whytransfer.commands.masks import projection_hours
+from whytransfer.errors import InputError
+from whytransfer.masks import RegionStore
+
+
+def call(*arguments: str) -> int:
+    try:
+        cli.main([str(a) for a in arguments])
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_masks_are_made_once_and_the_projection_is_printed(photos, tmp_path, capsys):
+    given = ["masks", f"--images={photos}", "--engine=felzenszwalb:50:10", f"--out={tmp_path / 's'}", "--workers=1"]
+    assert call(*given) == 0
+    printed = capsys.readouterr().out
+    assert "by=whytransfer" in printed and "ImageNet's 1,281,167 images would take" in printed
+    assert call(*given, "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["images"], answer["made"], answer["imagenet_hours_on_16_cores"]) == (12, 0, None)
+    assert len(RegionStore.open(tmp_path / "s")) == 12
+
+
+def test_the_projection_is_images_over_rate_over_cores():
+    assert projection_hours(1_281_167 / 16 / 3600) == pytest.approx(1.0)
+    assert projection_hours(7.4) == pytest.approx(3.0, abs=0.01)  # the slowest engine that is fast enough
+    assert projection_hours(0.0) is None
+
+
+def test_quality_of_a_store_and_of_an_engine_are_the_same_results(tmp_path, capsys):
+    images = "scenes:12:0:48"
+    whytransfer.make_masks(images=images, engine="grid:4", out=tmp_path / "s", workers=1)
+    of_engine = whytransfer.masks_quality(images=images, engine="grid:4", truth="annotated")
+    of_store = whytransfer.masks_quality(images=images, masks=tmp_path / "s", truth="annotated")
+    assert [r.value for r in of_engine] == [r.value for r in of_store]
+    first, *classes = of_engine
+    assert first.metric == "best overlap" and first.low <= first.value <= first.high and first.n == 12
+    assert first.unit == "%" and first.direction == "higher" and first.provenance["recipe"] == "grid n=4"
+    total = sum(r.value * r.provenance["objects"] for r in classes)
+    assert total / first.provenance["objects"] == pytest.approx(first.value)
+    assert call("masks", "quality", f"--images={images}", "--engine=grid:4", "--truth=annotated", "--json") == 0
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["value"] for row in printed] == [r.value for r in of_engine]
+    perfect = whytransfer.masks_quality(images=images, engine="annotated", truth="annotated")
+    assert {r.value for r in perfect} == {100.0}
+
+
+def test_images_without_annotation_are_left_out_and_counted(photos, tmp_path, capsys):
+    (tmp_path / "maps").mkdir()
+    for name in ("0", "1"):
+        source = next((photos / "cat").glob(f"{name}.*"))
+        with Image.open(source) as image:
+            Image.fromarray(np.arange(image.height * image.width, dtype=np.uint8).reshape(image.height, -1) % 7).save(
+                tmp_path / "maps" / f"{name}.png"
+            )
+    given = [f"--images={photos / 'cat'}", "--engine=grid:2", f"--truth=annotated:{tmp_path / 'maps'}"]
+    assert call("masks", "quality", *given) == 0
+    assert "2 images without an annotated object left out" in capsys.readouterr().out
+    with pytest.raises(InputError, match="image 2.jpg has no masks"):
+        whytransfer.make_masks(
+            images=str(photos / "cat"), engine=f"annotated:{tmp_path / 'maps'}", out=tmp_path / "s", workers=1
+        )
+    made = whytransfer.make_masks(
+        images=str(photos / "cat"),
+        engine=f"annotated:{tmp_path / 'maps'}",
+        out=tmp_path / "s",
+        workers=1,
+        allow_missing=True,
+    )
+    assert made["without_region"] == 2
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["masks", "qualty"], "unknown command 'masks qualty'. Did you mean 'masks quality'"),
+        (["masks", "--images=IN", "--out=OUT", "--engine=gird"], "unknown region engine 'gird'. Did you mean 'grid'"),
+        (["masks", "--images=IN", "--out=OUT", "--on=spark"], "--on spark: work can be done here"),
+        (["masks", "--images=IN", "--out=OUT", "--on=ray", "--workers=2"], "--workers is for this machine"),
+        (["masks", "--images=IN", "--out=OUT", "--allow-missing"], "--allow-missing is for --engine annotated"),
+        (["masks", "--images=IN", "--out=OUT", "--workers=0"], "workers: Input should be greater than or equal to 1"),
+        (["masks", "quality", "--images=IN", "--truth=annotated"], "give either --engine"),
+        (["masks", "quality", "--images=IN", "--engine=grid", "--truth=grid"], "--truth grid: what people drew is"),
+        (["masks", "quality", "--images=IN", "--engine=grid", "--truth=annotated"], "none of the 12 images of photos"),
+        (["masks", "quality", "--images=IN", "--masks=OUT", "--truth=annotated"], "is no store of regions"),
+    ],
+)  # fmt: skip
+def test_bad_requests_name_what_to_do(photos, tmp_path, capsys, arguments, message):
+    out = tmp_path / "out"
+    assert call(*(a.replace("IN", str(photos)).replace("OUT", str(out)) for a in arguments)) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err and captured.out == "" and not out.exists()
+
+
+@pytest.mark.parametrize("command", ["masks", "masks quality"])
+def test_help_teaches_with_examples(capsys, command):
+    assert call(*command.split(), "--help") == 0
+    text = capsys.readouterr().out
+    assert "Examples:" in text and f"whytransfer {command}" in text and "--json" in text
+    assert call("--help") == 0
+    assert f"  {command:12}" in capsys.readouterr().out
