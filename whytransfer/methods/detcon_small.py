@@ -1,8 +1,8 @@
 """DetCon for small data: presets of this project, no paper's, for 5,000 to 50,000 images and batches of 64 to 256.
 
 The published settings assume 4096 images per step and 300,000 steps. Here the losses and regions of `detcon` stay; a
-narrower head, plain SGD at moco-v2-small's learning rate, MoCo's colours, and for B a target that follows closely from
-the start, so that it does not remain what it was drawn as.
+narrower head, plain SGD at moco-v2-small's learning rate, MoCo's views, and for B a target that follows closely from
+the start, so that it does not remain what it was drawn as. Values of the other small presets, not tuned for regions.
 
 Regions live on the last map, 32 px per cell: pictures of 96 px and more, or a backbone with the small stem, are meant.
 """
