@@ -99,7 +99,7 @@ class BYOLSmall(BYOL):
     What differs and why: SGD with one epoch of warm-up in place of LARS, for the few steps; a target that follows
     closely at first (tau 0.95), because in a run of 1,000 steps one that remembers 250 of them teaches the random
     start for long; heads of a tenth of the width; MoCo v2's views, both alike, whose crops keep a fifth of a picture
-    that is small already.
+    that is small already. Not tuned.
     """
 
     recipe = "moco-v2"

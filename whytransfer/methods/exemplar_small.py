@@ -2,7 +2,8 @@
 
 It is `moco-v2-small` whose keys of an image's own class leave the denominator [Zhao 2021, §3, eq. 2]. What differs from
 Exemplar v2 and why is what differs there from MoCo v2: no queue, whose keys tell their age in a short run, a key
-encoder that follows closely at first, batch norm in the projector, both directions, a high learning rate.
+encoder that follows closely at first, batch norm in the projector, both directions, a high learning rate. Those were
+chosen for moco-v2-small; not tuned for this.
 """
 
 from __future__ import annotations

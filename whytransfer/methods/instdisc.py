@@ -127,12 +127,12 @@ class InstDiscSoftmax(Instances):
 class InstDiscSmall(InstDiscSoftmax):
     """InstDisc for small data: a preset of this project, for 5,000 to 50,000 images and batches of 64 to 256.
 
-    What differs and why: the exact softmax, which such a bank allows; m 0, as an entry is an epoch old already; T 0.2,
-    a projector with batch norm and a high learning rate, as in its sisters; warm-up while entries are still random.
+    What differs and why: the exact softmax; m 0, as an entry is an epoch old already; for that reason a lower learning
+    rate than its sisters', warmed up while entries are random; T 0.2, batch norm in the projector. Not tuned.
     """
 
     recipe = "moco-v2"
-    defaults = Training("sgd", lr_per_256=0.3, weight_decay=5e-4, warmup_epochs=1.0, epochs=15, batch=128)
+    defaults = Training("sgd", lr_per_256=0.1, weight_decay=5e-4, warmup_epochs=1.0, epochs=15, batch=128)
 
     def __init__(
         self,

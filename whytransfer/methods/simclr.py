@@ -62,6 +62,7 @@ class SimCLRSmall(SimCLR):
     What differs and why: SGD with a high learning rate and one epoch of warm-up, because LARS's steps of a thousandth
     of a layer's length need many of them; T 0.2, because few negatives at T 0.1 leave the gradient to one or two of
     them; MoCo v2's views, whose crops keep a fifth of a picture that is small already; a projector of 512 hidden units.
+    Not tuned.
     """
 
     recipe = "moco-v2"

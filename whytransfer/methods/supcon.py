@@ -64,8 +64,9 @@ class SupConSmall(SupCon):
     """SupCon for small data: a preset of this project, for 5,000 to 50,000 images and batches of 64 to 256.
 
     What differs and why: SGD with one epoch of warm-up in place of LARS, for the few steps; batch norm in a projector
-    of 512 hidden units and MoCo v2's views, as in the other small presets. With 100 classes or more a batch of 128
-    holds hardly two images of one: take a larger --batch.
+    of 512 hidden units and MoCo v2's views, as in the other small presets; batch norm behind the projector too, without
+    which the vectors fell together on one point at first, where the loss is log(2 B - 1). With 100 classes or more a
+    batch of 128 holds hardly two images of one: take a larger --batch. Not tuned.
     """
 
     recipe = "moco-v2"
@@ -83,7 +84,8 @@ class SupConSmall(SupCon):
         T: float = 0.1,
     ) -> None:
         super().__init__(backbone, classes=classes, images=images, seed=seed, dim=dim, T=T)
-        self.projector = heads.mlp(backbone.width, hidden, dim, nn.BatchNorm1d, seed)
+        layers = heads.mlp(backbone.width, hidden, dim, nn.BatchNorm1d, seed)
+        self.projector = nn.Sequential(*layers, nn.BatchNorm1d(dim, affine=False))
 
 
 class SupConQueue(nn.Module):
