@@ -69,8 +69,10 @@ class _Step(nn.Module):
         # DDP would send every buffer of the first process around before each step, a queue of a million keys too
         self._ddp_params_and_buffers_to_ignore = _filled_alike(self)
 
-    def forward(self, images: list[Tensor], index: Tensor, labels: Tensor, regions: list[Tensor]) -> dict[str, Tensor]:
-        return self.method.loss(Views(tuple(images), index, labels, tuple(regions)))
+    def forward(
+        self, images: list[Tensor], index: Tensor, labels: Tensor, regions: list[Tensor], boxes: list[Tensor]
+    ) -> dict[str, Tensor]:
+        return self.method.loss(Views(tuple(images), index, labels, tuple(regions), tuple(boxes)))
 
 
 def _filled_alike(module: nn.Module) -> list[str]:
@@ -82,7 +84,8 @@ def _filled_alike(module: nn.Module) -> list[str]:
 class Pretraining:
     """One run: `fit` trains `method` on `pixels` seen through `viewer` and leaves everything in `run`.
 
-    `regions`, where the method needs them: `.regions(i)` is the label map (H, W) or stack (R, H, W) of `pixels(i)`.
+    `regions`, where the method needs them: `.regions(i)` is the label map (H, W) or stack (R, H, W) of `pixels(i)`;
+    likewise `boxes`: `.boxes(i)` is the table (R, 5) of `pixels(i)`, xyxy and class.
     """
 
     def __init__(
@@ -95,8 +98,10 @@ class Pretraining:
         fabric: Fabric,
         monitor: Monitor | None,
         regions: Any | None = None,
+        boxes: Any | None = None,
     ) -> None:
-        self.method, self.pixels, self.regions, self.viewer, self.monitor = method, pixels, regions, viewer, monitor
+        self.method, self.pixels, self.viewer, self.monitor = method, pixels, viewer, monitor
+        self.regions, self.boxes = regions, boxes
         self.plan, self.run, self.fabric = plan, run, fabric
         self.per_epoch = steps_per_epoch(len(pixels), plan.batch)
         self.steps = plan.steps(self.per_epoch)
@@ -176,7 +181,7 @@ class Pretraining:
             images = [x.contiguous(memory_format=torch.channels_last) for x in v.images]
             self._wait_s += time.perf_counter() - waiting
             with self.fabric.no_backward_sync(step_module, enabled=part + 1 < self.plan.accumulate):
-                out = step_module(images, v.index, v.labels, list(v.regions))
+                out = step_module(images, v.index, v.labels, list(v.regions), list(v.boxes))
                 self.fabric.backward(out["loss"] / self.plan.accumulate)
             outs.append({k: t.detach() for k, t in out.items()})
         optimizer.step()
@@ -189,7 +194,8 @@ class Pretraining:
     def _views(self, indices: np.ndarray, epoch: int) -> Views:
         pixels = [self.pixels.pixels(int(i)) for i in indices]
         regions = None if self.regions is None else [self.regions.regions(int(i)) for i in indices]
-        return self.viewer(pixels, indices, self.pixels.labels[indices], epoch, regions)
+        boxes = None if self.boxes is None else [self.boxes.boxes(int(i)) for i in indices]
+        return self.viewer(pixels, indices, self.pixels.labels[indices], epoch, regions, boxes)
 
     def _check(self, losses: list[Tensor], always: bool = False) -> None:
         """Stop at a NaN or infinite loss. On a GPU only now and then: asking for the value waits for the device."""

@@ -70,11 +70,15 @@ class Views:
     index: Tensor  # (B,) int64, position in the image set
     labels: Tensor  # (B,) int64, -1 where there is none
     regions: tuple[Tensor, ...] = ()  # per view (B, S, S) int label maps, or (B, R, S, S) stacks
+    boxes: tuple[Tensor, ...] = ()  # per view (B, R, 5) xyxy pixels of the view and class, which is -1 in rows of none
 
     def __post_init__(self) -> None:
-        batches = {len(t) for t in (*self.images, *self.regions, self.index, self.labels)}
+        batches = {len(t) for t in (*self.images, *self.regions, *self.boxes, self.index, self.labels)}
         if len(batches) != 1:
             raise ValueError(f"Views: batch sizes differ: {sorted(batches)}")
+        for boxes in self.boxes:
+            if boxes.ndim != 3 or boxes.shape[2] != 5 or not boxes.is_floating_point():
+                raise ValueError(f"Views: boxes are (B, R, 5) floating point, got {tuple(boxes.shape)} {boxes.dtype}")
 
     def to(self, device: torch.device | str) -> Views:
         """The same views on another device."""
@@ -82,8 +86,8 @@ class Views:
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)
 
-        images, regions = tuple(map(move, self.images)), tuple(map(move, self.regions))
-        return Views(images, move(self.index), move(self.labels), regions)
+        images, regions, boxes = (tuple(map(move, ts)) for ts in (self.images, self.regions, self.boxes))
+        return Views(images, move(self.index), move(self.labels), regions, boxes)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable
@@ -70,7 +71,7 @@ def step_rate(
     optimizer = build_optimizer(training, method)
     views = views.to(device)
     ready = [x.contiguous(memory_format=torch.channels_last) for x in views.images]
-    views = Views(tuple(ready), views.index, views.labels, views.regions)
+    views = dataclasses.replace(views, images=tuple(ready))
 
     def step() -> None:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):

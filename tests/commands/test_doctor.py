@@ -30,7 +30,7 @@ def test_beside_a_gpu_they_overlap(step, rate, waiting, limit):
 
 
 def test_methods_on_regions_are_measured_with_a_grid():
-    viewer = on_a_grid(Viewer(recipe("detcon-s"), 16, seed=0))
+    viewer = on_a_grid(Viewer(recipe("detcon-s"), 16, seed=0), {"regions"})
     views = viewer([np.zeros((20, 30, 3), np.uint8)] * 2, np.arange(2), [0, 0], 0)
     assert len(views.regions) == 2 and views.regions[0].shape == (2, 16, 16) and int(views.regions[0].max()) <= 24
     assert len(views.regions[0].unique()) > 1

@@ -99,15 +99,26 @@ def build_method(s: Any, pixels: Any, options: dict[str, Any]) -> Any:
 
     from whytransfer import methods
     from whytransfer.backbones.resnet import build
-    from whytransfer.images import require_labels
 
-    if "labels" in known_method(s.method).needs:
-        require_labels(pixels, f"--method {s.method}")
+    classes = classes_of(pixels, s.method)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(s.seed)
         backbone = build(s.backbone)
-    classes = len(pixels.classes) or None
     return methods.build(s.method, backbone, classes=classes, images=len(pixels), seed=s.seed, **options)
+
+
+def classes_of(pixels: Any, method: str) -> int | None:
+    """How many classes a method is told of: of images, boxes or pixels; InputError where it needs what is not there."""
+    from whytransfer.images import require_labels, targets
+
+    needs, why = known_method(method).needs, f"--method {method}"
+    for need, classes in (("boxes", targets.box_classes), ("semantic", targets.pixel_classes)):
+        if need in needs:
+            targets.require_targets(pixels, need, why)
+            return len(classes(pixels))
+    if "labels" in needs:
+        require_labels(pixels, why)
+    return len(pixels.classes) or None
 
 
 def recipe_for(name: str, method: Any) -> str:
@@ -118,7 +129,8 @@ def recipe_for(name: str, method: Any) -> str:
     from whytransfer.views.recipes import RECIPES
 
     twin = f"{name}-supervised"
-    return twin if "labels" in method.needs and method.views == 1 and twin in RECIPES else name
+    on_labels = not {"labels", "boxes", "semantic"}.isdisjoint(method.needs)
+    return twin if on_labels and method.views == 1 and twin in RECIPES else name
 
 
 def views_for(views: Any, count: int) -> Any:

@@ -11,7 +11,7 @@ from pydantic import Field
 from whytransfer.commands.card import make_card, say_what_changed, say_what_is_unusual, write_config
 from whytransfer.commands.common import Settings, print_json, print_table
 from whytransfer.commands.method import build_method, given_options, known_method, planned, recipe_for, views_for
-from whytransfer.commands.regions import check_masks, open_regions, with_regions
+from whytransfer.commands.regions import check_masks, open_targets, with_regions
 from whytransfer.errors import InputError
 
 
@@ -35,12 +35,14 @@ class PretrainSettings(Settings):
     """Run folder to create, or to continue."""
     method: str = "moco-v2-small"
     """The papers', with their settings: moco-v1, moco-v2, simclr, byol, instdisc, instdisc-softmax; on class labels:
-    supervised, supcon, supcon-queue, exemplar-v1, exemplar-v2; on regions (--masks): detcon-s, detcon-b, and
-    with positives within one view detcon-s-one-view, detcon-b-one-view. For 5,000-50,000 images and batches of 64-256:
+    supervised, supcon, supcon-queue, exemplar-v1, exemplar-v2; on boxes: supervised-boxes (a detector); on the classes
+    of pixels: supervised-masks (a segmenter); on regions (--masks): detcon-s, detcon-b, and with positives within one
+    view detcon-s-one-view, detcon-b-one-view. For 5,000-50,000 images and batches of 64-256:
     moco-v2-small, simclr-small, byol-small, instdisc-small, supcon-small, exemplar-small, detcon-s-small,
     detcon-b-small."""
     masks: str | None = None
-    """Regions for detcon: a folder that `whytransfer masks` made, or how to make them now: grid:5, felzenszwalb, ..."""
+    """Regions for detcon: a folder that `whytransfer masks` made, or how to make them now: grid:5, felzenszwalb, ...
+    For supervised-masks only what the images are labelled with, which it takes by itself."""
     recipe: str | None = None
     """Views: default, spatial, appearance, moco-v1, simclr, ladder-1 ... (ladder-1-supervised where labels are
     trained on); the method's own when not given."""
@@ -85,7 +87,7 @@ class PretrainSettings(Settings):
     splits: Annotated[int, Field(ge=1)] | None = None
     """Batch-norm groups (MoCo and what builds on it); 8 is the maths of eight devices."""
     accumulate: Annotated[int, Field(ge=1)] = 1
-    """Parts a batch is computed in, when memory is short (batch norm, keys and batch-wise losses then see the parts)."""
+    """Parts a batch is computed in, when memory is short (batch norm, keys and batch-wise losses then see parts)."""
     precision: Literal["auto", "bf16", "32"] = "auto"
     """auto: bfloat16 arithmetic where the processor has it."""
     cache_px: Annotated[int, Field(ge=0)] | None = None
@@ -142,7 +144,7 @@ def run(s: PretrainSettings) -> dict[str, Any]:
     card = make_card(s, views.name, training, options, pixels, method.backbone, fabric)
     progress.be_quiet(progress.is_quiet() or not fabric.is_global_zero)
     with fabric.rank_zero_first():
-        regions = open_regions(s.masks, pixels, s.images, s.skip_unreadable) if s.masks else None
+        regions, boxes = open_targets(s, paper.needs, pixels)
         folder = RunFolder.open(s.out, with_regions(card, s.masks, regions))
     with folder.locked() if fabric.is_global_zero else contextlib.nullcontext():
         if folder.finished:
@@ -155,7 +157,7 @@ def run(s: PretrainSettings) -> dict[str, Any]:
         plan = Plan(training, training.epochs, training.batch, s.seed, s.accumulate, s.save_minutes, s.iterations)
         viewer = Viewer(views, s.size, s.seed, threads=s.threads, device=fabric.device)
         monitor = _monitor(s, pixels, val, fabric) if s.monitor else None
-        result = Pretraining(method, pixels, viewer, plan, folder, fabric, monitor, regions).fit()
+        result = Pretraining(method, pixels, viewer, plan, folder, fabric, monitor, regions, boxes).fit()
     return _summary(s.out, result) if fabric.is_global_zero else {}
 
 

@@ -1,4 +1,4 @@
-"""The regions of a run: out of a folder made before, or made now by an engine; and what the card says of them."""
+"""The regions and boxes of a run: made before, or read and made now; and what the card says of them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,55 @@ def check_masks(masks: str | None, method: str, needs: tuple[str, ...]) -> None:
             f"--method {method} contrasts regions: give --masks with a folder that `whytransfer masks` made, or with "
             "how to make them now, such as --masks grid:5 or --masks felzenszwalb"
         )
-    if "regions" not in needs and masks is not None:
+    if "semantic" in needs:
+        _check_semantic(masks, method)
+    elif "regions" not in needs and masks is not None:
         raise InputError(
             f"--masks {masks}: {method} looks at whole images and would ignore them. Leave it out, or choose detcon-s, "
             "detcon-b or a small preset of these."
+        )
+
+
+def _check_semantic(masks: str | None, method: str) -> None:
+    """InputError for an engine whose regions are no classes."""
+    from whytransfer.masks import ENGINES
+
+    if masks and masks != "semantic" and masks.partition(":")[0] in ENGINES:
+        raise InputError(
+            f"--masks {masks}: {method} learns the classes that the images are labelled with. Leave it out, or give "
+            "a folder that `whytransfer masks --engine semantic` made of these images."
+        )
+
+
+def open_targets(s: Any, needs: tuple[str, ...], pixels: Any) -> tuple[Any, Any]:
+    """The StoredRegions and the BoxTable of a run, None where its method needs none.
+
+    Raises InputError where annotations are damaged, and for a store of other things than a method learns from.
+    """
+    regions = boxes = None
+    if "boxes" in needs:
+        from whytransfer.images.targets import BoxTable
+
+        with progress.bar(f"boxes of {pixels.name}", len(pixels)) as update:
+            boxes = BoxTable.read(pixels, lambda done, total: update(done))
+    if "semantic" in needs:
+        regions = open_regions(s.masks or "semantic", pixels, s.images, s.skip_unreadable)
+        _require_classes(regions, pixels, s)
+    elif s.masks:
+        regions = open_regions(s.masks, pixels, s.images, s.skip_unreadable)
+    return regions, boxes
+
+
+def _require_classes(regions: Any, pixels: Any, s: Any) -> None:
+    from whytransfer.masks import making
+    from whytransfer.masks.semantic import Semantic
+
+    expected = making.full_recipe(Semantic(), pixels.images)
+    if regions.recipe != expected:
+        raise InputError(
+            f"--masks {s.masks} holds regions of another recipe.\n  there:  {regions.recipe}\n  needed: {expected}\n"
+            f"{s.method} learns the classes that these images are labelled with: leave it out, or make the regions "
+            "with whytransfer masks --engine semantic."
         )
 
 
@@ -81,9 +126,12 @@ def cell_px(backbone: str) -> int:
 
 
 def with_regions(card: dict[str, Any], masks: str | None, regions: Any | None) -> dict[str, Any]:
-    """The card of a run on these regions, if any: only the same regions may continue it."""
+    """The card of a run on these regions, if any: only the same regions may continue it.
+
+    Boxes are part of the images' fingerprint.
+    """
     if regions is None:
         return card
     known = {"recipe": regions.recipe, "fingerprint": regions.fingerprint}
     config = card["config"] | {f"regions_{key}": value for key, value in known.items()}
-    return card | {"config": config, "regions": {"spec": masks, **known}}
+    return card | {"config": config, "regions": {"spec": masks or "semantic", **known}}

@@ -86,6 +86,11 @@ class PixelCache:
         pixels.flags.writeable = False
         return pixels
 
+    def size(self, i: int) -> tuple[int, int]:
+        """(H, W) of image i, without reading it."""
+        height, width = self._sides[i if self._rows is None else self._rows[i]]
+        return int(height), int(width)
+
     @property
     def positions(self) -> NDArray[np.int64]:
         """(N,) which image of `images` each one is: unreadable ones are passed over, a subset has its own order."""

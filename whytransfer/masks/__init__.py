@@ -1,7 +1,7 @@
 """Stage 2, image -> regions: engines, the store that keeps what they made, and how good it is.
 
 An engine is named by one string: grid[:N], felzenszwalb[:SCALE[:MIN_SIZE]] (several scales: 500,1000,1500; also
-felzenszwalb-skimage and felzenszwalb-fast), mcg[:RANKING_FILE], annotated[:PATH].
+felzenszwalb-skimage and felzenszwalb-fast), mcg[:RANKING_FILE], annotated[:PATH], semantic (classes of pixels).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from whytransfer.masks.annotated import Annotated
 from whytransfer.masks.grid import Grid
 from whytransfer.masks.pooling import pool
 from whytransfer.masks.regions import Engine, Regions
+from whytransfer.masks.semantic import Semantic
 from whytransfer.masks.store import RegionStore, StoredRegions
 
 __all__ = ["ENGINES", "Engine", "RegionStore", "Regions", "StoredRegions", "open_engine", "pool"]
@@ -33,6 +34,7 @@ ENGINES: dict[str, Callable[[str], Engine]] = {
     "felzenszwalb-fast": partial(felzenszwalb.from_spec, by="opencv"),
     "mcg": _mcg,
     "annotated": Annotated.from_spec,
+    "semantic": Semantic.from_spec,
 }
 
 

@@ -111,8 +111,8 @@ class Maker:
 
 
 def full_recipe(engine: Engine, images: ImageSet) -> str:
-    """The engine's recipe; of the samples' own masks with what these are, which the engine cannot know."""
-    if not (isinstance(engine, Annotated) and engine.own):
+    """The engine's recipe; of the samples' own annotations with what these are, which the engine cannot know."""
+    if not getattr(engine, "own", False):
         return engine.recipe
     known = images.annotations_digest().hex() if isinstance(images, AnnotatedSet) else images.fingerprint()
     return f"{engine.recipe} content={known}"

@@ -21,6 +21,8 @@ from whytransfer.methods.moco_small import MoCoV2Small
 from whytransfer.methods.simclr import SimCLR, SimCLRSmall
 from whytransfer.methods.supcon import SupCon, SupConQueue, SupConSmall
 from whytransfer.methods.supervised import Supervised
+from whytransfer.methods.supervised_boxes import SupervisedBoxes
+from whytransfer.methods.supervised_masks import SupervisedMasks
 from whytransfer.nn.schedules import Training
 from whytransfer.records import Views
 
@@ -31,7 +33,7 @@ class Method(Protocol):
     recipe: str  # the views that belong to the name, unless another recipe is asked for
     defaults: Training  # the paper's optimiser and schedule (nn.Module has a `training` of its own)
     views: int  # how many views of an image the loss reads
-    needs: tuple[str, ...]  # of the images, besides pixels: "labels", "regions"
+    needs: tuple[str, ...]  # of the images, besides pixels: "labels", "regions", "boxes", "semantic"
     backbone: Any  # what is kept after pretraining: images -> Features, with .width
 
     def check_batch(self, batch: int, parts: int = 1) -> None:
@@ -60,6 +62,8 @@ METHODS: dict[str, type] = {
     "detcon-s-one-view": DetConSOneView,
     "detcon-b-one-view": DetConBOneView,
     "supervised": Supervised,
+    "supervised-boxes": SupervisedBoxes,
+    "supervised-masks": SupervisedMasks,
     "supcon": SupCon,
     "supcon-queue": SupConQueue,
     "exemplar-v1": ExemplarV1,

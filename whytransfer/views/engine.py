@@ -54,20 +54,24 @@ class Viewer:
         labels: NDArray[np.integer] | Sequence[int],
         epoch: int,
         regions: Sequence[Tensor] | None = None,
+        boxes: Sequence[Tensor] | None = None,
     ) -> Views:
         """B pictures (H, W, 3) uint8 of any sizes -> Views, finished when this returns.
 
-        `regions`, one label map (H, W) or one stack of masks (R, H, W) per picture, follow the same windows.
+        `regions`, one label map (H, W) or one stack of masks (R, H, W) per picture, and `boxes`, one (R, 5) float32
+        xyxy in pixels and class per picture, follow the same windows; boxes are left out as `boxes_in_view` says.
         """
         pixels = checked(pixels)
         if regions is not None:
             _check_regions(pixels, regions)
+        if boxes is not None:
+            _check_boxes(pixels, boxes)
         if self._stream is None:
-            return self._made(pixels, index, labels, epoch, regions)
+            return self._made(pixels, index, labels, epoch, regions, boxes)
         with torch.cuda.stream(self._stream):
-            views = self._made(pixels, index, labels, epoch, regions)
+            views = self._made(pixels, index, labels, epoch, regions, boxes)
         self._stream.synchronize()  # the views are finished when they are handed over: any stream may read them
-        for tensor in (*views.images, *views.regions, views.index, views.labels):
+        for tensor in (*views.images, *views.regions, *views.boxes, views.index, views.labels):
             tensor.record_stream(torch.cuda.default_stream(self.device))  # and their memory waits for its readers
         return views
 
@@ -78,16 +82,20 @@ class Viewer:
         labels: NDArray[np.integer] | Sequence[int],
         epoch: int,
         regions: Sequence[Tensor] | None,
+        boxes: Sequence[Tensor] | None,
     ) -> Views:
-        images, followed = [], []
+        images, followed, boxed = [], [], []
         for view in range(len(self.recipe.views)):
             drawn = self.parameters(pixels, index, epoch, view)
             images.append(render(pixels, drawn, self.size_px, self.threads, self.device))
             if regions is not None:
                 pairs = zip(regions, drawn.windows, strict=True)
                 followed.append(_stack([geometry.nearest(region, w, self.size_px) for region, w in pairs]))
+            if boxes is not None:
+                pairs = zip(boxes, drawn.windows, strict=True)
+                boxed.append(_padded([geometry.boxes_in_view(b, w, self.size_px) for b, w in pairs]))
         addresses, classes = (torch.from_numpy(np.array(numbers, dtype=np.int64)) for numbers in (index, labels))
-        return Views(tuple(images), addresses, classes, tuple(followed)).to(self.device)
+        return Views(tuple(images), addresses, classes, tuple(followed), tuple(boxed)).to(self.device)
 
 
 def render(pixels: Pixels, drawn: Draw, size_px: int, threads: int = 1, device: torch.device | str = "cpu") -> Tensor:
@@ -152,6 +160,26 @@ def _check_regions(pixels: Pixels, regions: Sequence[Tensor]) -> None:
                 f"regions of picture {position} are {tuple(region.shape[-2:])} and the picture is {picture.shape[:2]} "
                 "(height, width): make the regions again at the picture's size"
             )
+
+
+def _check_boxes(pixels: Pixels, boxes: Sequence[Tensor]) -> None:
+    if len(boxes) != len(pixels):
+        raise InputError(f"boxes of {len(boxes)} pictures for {len(pixels)} pictures: give one table per picture")
+    for position, table in enumerate(boxes):
+        if table.ndim != 2 or table.shape[1] != 5 or table.dtype != torch.float32:
+            raise InputError(
+                f"boxes of picture {position} are {tuple(table.shape)} {table.dtype}: give (R, 5) float32, xyxy in "
+                "pixels of the picture and the class"
+            )
+
+
+def _padded(tables: list[Tensor]) -> Tensor:
+    """(B, R, 5) with rows of class -1 up to the largest R, which may be 0."""
+    padded = torch.zeros((len(tables), max(map(len, tables), default=0), 5))
+    padded[..., 4] = -1
+    for row, table in zip(padded, tables, strict=True):
+        row[: len(table)] = table
+    return padded
 
 
 def _stack(maps: list[Tensor]) -> Tensor:

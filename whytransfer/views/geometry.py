@@ -15,6 +15,8 @@ from torch import Tensor
 
 from whytransfer.views.parameters import Resampling
 
+SEEN = 0.25  # a box is in a view when at least so much of its area is
+
 Segment = tuple[int, int, int, int]  # one side of a window: start, length, length of the grid, start of the view in it
 
 _ROWS = ["top", "height", "grid_height", "grid_top"]
@@ -68,6 +70,22 @@ def _nearest_index(segment: Segment, size_px: int) -> NDArray[np.int64]:
     start, side, grid, grid_start = segment
     at = np.floor(np.arange(grid_start, grid_start + size_px, dtype=np.float32) * (np.float32(side) / np.float32(grid)))
     return start + np.minimum(at.astype(np.int64), side - 1)
+
+
+def boxes_in_view(boxes: Tensor, window: np.void, size_px: int) -> Tensor:
+    """Boxes with a fifth column (their class), (R, 5) in picture pixels -> those of them in the view, in their order.
+
+    Cut at the view's edges; left out when less than a quarter of the area remains, and when there was none.
+    """
+    cut = follow_boxes(boxes[:, :4], window, size_px)
+    scale = float(window["grid_width"] / window["width"]) * float(window["grid_height"] / window["height"])
+    area, whole = _area(cut), _area(boxes) * scale
+    seen = (area > 0) & (area >= SEEN * whole)
+    return torch.cat([cut, boxes[:, 4:]], dim=1)[seen]
+
+
+def _area(boxes_xyxy: Tensor) -> Tensor:
+    return (boxes_xyxy[:, 2] - boxes_xyxy[:, 0]) * (boxes_xyxy[:, 3] - boxes_xyxy[:, 1])
 
 
 def follow_boxes(boxes_xyxy: Tensor, window: np.void, size_px: int) -> Tensor:
