@@ -18,7 +18,7 @@ def made(name="byol", **options):
 
 def test_each_prediction_meets_the_targets_view_of_the_other():
     method, v = made(), views(batch=6)
-    other, total = copy.deepcopy(method), 0.0
+    other, total = copy.deepcopy(method).requires_grad_(False), 0.0
     predicted = [other.predictor(other.projector(other.backbone(x).vector)) for x in v.images]
     targets = [other.target_projector(other.target_backbone(x).vector) for x in v.images]
     for q, z in ((predicted[0], targets[1]), (predicted[1], targets[0])):

@@ -66,7 +66,7 @@ def test_the_loss_is_the_one_of_a_slow_loop():
     method = made("exemplar-v2", **SMALL)
     trained(method, lambda step: torch.arange(8) % 3, steps=2)  # 16 of 24 places are filled
     v, queue = views(batch=8, seed=9), method.moco.queue
-    other = copy.deepcopy(method)
+    other = copy.deepcopy(method).requires_grad_(False)
     q, k, total = other.moco.encode_queries(v.images[0]), other.moco.encode_keys(v.images[1]), 0.0
     for i in range(8):  # [Zhao 2021, eq. 2]
         kept = [n for n, y in zip(queue.keys, queue.labels.tolist(), strict=True) if y != int(v.labels[i])]

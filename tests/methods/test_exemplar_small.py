@@ -18,7 +18,7 @@ def made(**options):
 
 def test_classmates_of_the_batch_leave_the_denominator():
     method, v, total = made(T=0.3), views(batch=6), 0.0
-    other = copy.deepcopy(method).moco
+    other = copy.deepcopy(method).requires_grad_(False).moco
     for one, two in (v.images, v.images[::-1]):
         q, k = other.encode(one), other.encode_keys(two)
         for i in range(6):

@@ -22,7 +22,7 @@ def batch(seed=0, index=(3, 7, 0, 19)):
 
 
 def features(method, v):
-    other = copy.deepcopy(method)
+    other = copy.deepcopy(method).requires_grad_(False)
     z = other.projector(other.backbone(v.images[0]).vector)
     return [x / x.norm() for x in z]
 

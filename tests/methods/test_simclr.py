@@ -20,7 +20,7 @@ def made(name="simclr", **options):
 @pytest.mark.parametrize("name", ["simclr", "simclr-small"])
 def test_the_loss_is_the_one_of_a_slow_loop(name):
     method, v = made(name, T=0.3), views(batch=5)
-    other = copy.deepcopy(method)
+    other = copy.deepcopy(method).requires_grad_(False)
     z = other.projector(other.backbone(torch.cat(v.images)).vector)  # both views in one batch norm
     z, total = [x / x.norm() for x in z], 0.0
     for i in range(10):

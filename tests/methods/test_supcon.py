@@ -29,7 +29,7 @@ def term(z, i, positives, others, T):
 @pytest.mark.parametrize("name", ["supcon", "supcon-small"])
 def test_the_loss_is_the_one_of_a_slow_loop(name):
     method, v = made(name, T=0.3), labelled(views(batch=5), [0, 1, 0, 0, 2])  # classes 1 and 2 have one image
-    other = copy.deepcopy(method)
+    other = copy.deepcopy(method).requires_grad_(False)
     z = other.projector(other.backbone(torch.cat(v.images)).vector)
     z, labels, total = [x / x.norm() for x in z], [0, 1, 0, 0, 2] * 2, 0.0
     for i in range(10):
@@ -40,7 +40,7 @@ def test_the_loss_is_the_one_of_a_slow_loop(name):
 
 def test_classes_of_one_image_each_leave_simclrs_loss():
     method, v = made(), labelled(views(batch=5), [0, 1, 2, 3, 4])
-    other = copy.deepcopy(method)
+    other = copy.deepcopy(method).requires_grad_(False)
     z = other.projector(other.backbone(torch.cat(v.images)).vector).chunk(2)
     torch.testing.assert_close(method.loss(v)["loss"], nt_xent(*z, 0.1))
 
@@ -56,7 +56,10 @@ def test_on_a_queue_classmates_of_earlier_steps_are_positives():
     queue = method.moco.queue
     assert queue.labels.tolist() == [0, 1, 0, 2] * 2 + [-1] * 4
     v = labelled(views(batch=4, seed=5), [0, 2, 5, 1])  # 5: no classmate anywhere
-    q, k = (copy.deepcopy(method).moco.encode_queries(v.images[0]), method.moco.encode_keys(v.images[1]))
+    q, k = (
+        copy.deepcopy(method).requires_grad_(False).moco.encode_queries(v.images[0]),
+        method.moco.encode_keys(v.images[1]),
+    )
     total = 0.0
     for i, label in enumerate(v.labels.tolist()):
         z = [q[i], k[i], *queue.keys]
