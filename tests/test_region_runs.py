@@ -21,7 +21,7 @@ from whytransfer.images.cache import PixelCache
 from whytransfer.records import Views
 
 SMALL = {
-    "images": "scenes:32:0:36",
+    "images": "scenes:24:0:36",
     "method": "detcon-b-small",
     "masks": "grid:3",
     "backbone": "resnet18",
@@ -59,6 +59,7 @@ def test_the_card_names_the_regions_and_the_settings_can_be_read_again(uninterru
         whytransfer.pretrain(out=folder, monitor=False, **{**SMALL, "masks": "grid:2"})
 
 
+@pytest.mark.slow
 def test_killed_and_continued_it_ends_in_the_same_weights(uninterrupted, tmp_path):
     out = tmp_path / "killed"
     arguments = [f"--{k.replace('_', '-')}={v}" for k, v in SMALL.items()]
