@@ -47,6 +47,7 @@ def test_what_is_there_is_not_made_again(photos, tmp_path):
     assert (again.done, again.made, again.images_per_second) == (13, 0, 0)
 
 
+@pytest.mark.slow
 def test_several_processes_make_the_same_codes(photos, tmp_path):
     spec = "felzenszwalb:50:10"
     alone = make(open_images(str(photos)), open_engine(spec), store_for(tmp_path / "a", spec))

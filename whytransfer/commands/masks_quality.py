@@ -97,7 +97,9 @@ def _result(
     from whytransfer.runs import command_line, versions
     from whytransfer.tasks.bootstrap import interval
 
-    sums = np.stack([np.bincount(where, weights, images) for weights in (overlaps, np.ones_like(overlaps))], axis=1)
+    counted = np.stack([overlaps, np.ones_like(overlaps)], axis=1)  # (O, 2)
+    sums = np.zeros((images, 2))
+    np.add.at(sums, where, counted)
 
     def mean(totals: Any) -> Any:
         return np.divide(

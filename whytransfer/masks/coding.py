@@ -120,7 +120,7 @@ def _take(lengths, place):  # type: ignore[no-untyped-def]
     """A length and where the next one begins."""
     number, shift = 0, 0
     while lengths[place] >= 128:
-        number |= (np.int64(lengths[place]) & 127) << shift
+        number |= (np.int64(lengths[place]) & 127) << shift  # type: ignore[assignment]
         place, shift = place + 1, shift + 7
     return number | (np.int64(lengths[place]) << shift), place + 1
 

@@ -20,7 +20,7 @@ from whytransfer.masks import graph_kernels
 from whytransfer.masks.regions import MOST, Regions, largest, of_segments, pixels_of
 from whytransfer.records import Sample
 
-Segments = NDArray[np.int32]  # (H, W), ids from 0
+Segments = NDArray[np.integer]  # (H, W), ids from 0
 Pair = tuple[float, int]  # scale, smallest area in pixels
 
 
@@ -102,7 +102,8 @@ def _scikit_image(pixels: NDArray[np.uint8], pairs: Sequence[Pair], sigma_px: fl
         from skimage.segmentation import felzenszwalb
     except ImportError:
         raise InputError("felzenszwalb-skimage needs scikit-image: pip install 'whytransfer[masks]'") from None
-    return [felzenszwalb(pixels, scale=scale, sigma=sigma_px, min_size=smallest) for scale, smallest in pairs]
+    found = (felzenszwalb(pixels, scale=scale, sigma=sigma_px, min_size=smallest) for scale, smallest in pairs)
+    return [np.asarray(ids, dtype=np.int64) for ids in found]
 
 
 def _opencv(pixels: NDArray[np.uint8], pairs: Sequence[Pair], sigma_px: float) -> list[Segments]:

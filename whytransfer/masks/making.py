@@ -6,6 +6,7 @@ one on a copy of the images, computes only what is missing; regions are kept 20 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -185,7 +186,8 @@ def _drive(job: Job, ranges: _Ranges, add: Callable[[Made], None], stop: threadi
     command = [sys.executable, "-m", "whytransfer.masks.worker"]
     environment = os.environ | {"PYTHONPATH": paths} | one_thread
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, env=environment, text=True, **pipes) as process:
+    process = subprocess.Popen(command, env=environment, text=True, **pipes)
+    try:
         length = 1
         _ask(process, asdict(job))
         while not stop.is_set() and (part := ranges.take(length)):
@@ -194,6 +196,11 @@ def _drive(job: Job, ranges: _Ranges, add: Callable[[Made], None], stop: threadi
             took = time.monotonic() - began
             length = min(2 * length, _LONGEST) if took < _ABOUT_S else max(length // 2, 1)
         add(Made(**_ask(process, "end")))
+    finally:
+        with contextlib.suppress(BrokenPipeError):  # of what a dead worker did not read
+            process.stdin.close()  # type: ignore[union-attr]
+        process.stdout.close()  # type: ignore[union-attr]
+        process.wait()
 
 
 def _ask(process: subprocess.Popen[str], what: Any) -> dict[str, Any]:

@@ -57,8 +57,8 @@ def _shared(objects: Regions, regions: Regions) -> NDArray[np.int64]:
     pixels = objects.size[0] * objects.size[1]
     one, other = (stack.maps.reshape(len(stack), pixels) for stack in (objects, regions))
     if pixels >= 1 << 24:  # where single precision cannot count any more
-        counts = [[np.count_nonzero(a & b) for b in other] for a in one]
-        return np.array(counts, dtype=np.int64).reshape(len(one), len(other))
+        shared = [[np.count_nonzero(a & b) for b in other] for a in one]
+        return np.array(shared, dtype=np.int64).reshape(len(one), len(other))
     return (one.astype(np.float32) @ other.astype(np.float32).T).astype(np.int64)
 
 
