@@ -84,8 +84,8 @@ class SupConSmall(SupCon):
         T: float = 0.1,
     ) -> None:
         super().__init__(backbone, classes=classes, images=images, seed=seed, dim=dim, T=T)
-        layers = heads.mlp(backbone.width, hidden, dim, nn.BatchNorm1d, seed)
-        self.projector = nn.Sequential(*layers, nn.BatchNorm1d(dim, affine=False))
+        mlp = heads.mlp(backbone.width, hidden, dim, nn.BatchNorm1d, seed)
+        self.projector = nn.Sequential(mlp, nn.BatchNorm1d(dim, affine=False))
 
 
 class SupConQueue(nn.Module):
