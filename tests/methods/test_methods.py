@@ -19,7 +19,8 @@ def test_what_the_loop_relies_on(name):
     assert isinstance(method, nn.Module) and method.backbone is backbone and method.training is True
     for needed in ("check_batch", "loss", "after_step"):
         assert callable(getattr(method, needed))
-    assert set(method.needs) <= {"labels", "regions"} and list(backbone.state_dict()) == list(Tiny().state_dict())
+    assert set(method.needs) <= {"labels", "regions", "boxes", "semantic"}
+    assert list(backbone.state_dict()) == list(Tiny().state_dict())
 
 
 def test_initial_weights_of_the_head_follow_the_seed():
