@@ -114,7 +114,8 @@ def _opencv(pixels: NDArray[np.uint8], pairs: Sequence[Pair], sigma_px: float) -
             "felzenszwalb-fast needs OpenCV with its contributed modules: pip install 'whytransfer[masks]', and no "
             "other OpenCV wheel beside it, which would hide them"
         ) from None
-    return [createGraphSegmentation(sigma_px, scale, smallest).processImage(pixels) for scale, smallest in pairs]
+    found = (createGraphSegmentation(sigma_px, scale, smallest).processImage(pixels) for scale, smallest in pairs)
+    return [np.asarray(ids, dtype=np.int64) for ids in found]
 
 
 _SEGMENTERS = {"whytransfer": segment, "scikit-image": _scikit_image, "opencv": _opencv}
