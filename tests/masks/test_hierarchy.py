@@ -24,6 +24,13 @@ def lines(across: float) -> tuple[Boundaries]:
     return (Boundaries(strength, np.full((12, 30), across)),)
 
 
+@pytest.fixture
+def by_strength_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hierarchy, "AREA_POWER", 0)
+    monkeypatch.setattr(hierarchy, "SPECTRAL", 0)
+
+
+@pytest.mark.usefixtures("by_strength_alone")
 def test_two_lines_make_three_regions_merged_by_strength():
     found = hierarchies(lines(0.0))
     assert [found.leaves[5, j] for j in (0, 15, 29)] == [0, 1, 2]
@@ -35,13 +42,21 @@ def test_two_lines_make_three_regions_merged_by_strength():
         np.testing.assert_allclose(tree.heights, [0, 0, 0, 0.4, 0.8], atol=1e-9)
 
 
+def test_a_merge_counts_by_the_size_of_its_smaller_region(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(hierarchy, "SPECTRAL", 0)
+    heights = hierarchies(lines(0.0)).trees[0].heights
+    np.testing.assert_allclose(heights[3:], np.array([0.4, 0.8]) * (1 / 3) ** hierarchy.AREA_POWER, atol=1e-9)
+
+
+@pytest.mark.usefixtures("by_strength_alone")
 @pytest.mark.parametrize("degrees", [30, 60])
 def test_an_arc_weighs_the_cosine_of_its_angle_to_the_boundary(degrees: float):
     heights = hierarchies(lines(np.radians(degrees))).trees[0].heights
     np.testing.assert_allclose(heights[3:], np.cos(np.radians(degrees)) * np.array([0.4, 0.8]), atol=1e-9)
 
 
-def test_the_scales_are_averaged_over_common_leaves():
+def test_the_scales_are_averaged_over_common_leaves(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(hierarchy, "AREA_POWER", 0)
     first = lines(0.0)[0]
     second = Boundaries(np.where(first.strength == 0.8, 0.2, first.strength), first.across)
     found = hierarchies((first, second))

@@ -92,9 +92,9 @@ def strips(*ends: tuple[int, int]) -> Candidates:
 
 
 def test_a_lower_score_wins_where_the_rest_overlaps():
-    found = strips((0, 8), (0, 9), (4, 10))
+    found = strips((0, 8), (6, 10), (8, 10))
     scores = np.array([0.9, 0.85, 0.6])
-    # second pick: 0.7 * 0.85 - 0.3 * 8 / 9 = 0.328 against 0.7 * 0.6 - 0.3 * 4 / 10 = 0.3; then at 0.5: 0.285
+    # second pick: (0.85 - 2 / 10) / 2 against (0.6 - 0) / 2; below it is nearly the first: (0.85 - 8 / 9) / 2
     np.testing.assert_array_equal(best_of(found, scores, 3), [0, 1, 2])
     found = strips((0, 8), (0, 9), (8, 10))
     np.testing.assert_array_equal(best_of(found, scores, 3), [0, 2, 1])

@@ -51,7 +51,7 @@ class Candidates:
         return both / np.maximum(either, 1.0)
 
 
-def candidates(found: Hierarchies, limits: tuple[int, int, int, int] = LIMITS) -> Candidates:
+def candidates(found: Hierarchies) -> Candidates:
     """The candidates of one image, in the order in which the exploration meets them; the whole image is the first."""
     count = int(found.leaves.max()) + 1
     areas = np.bincount(found.leaves.ravel(), minlength=count)
@@ -59,7 +59,7 @@ def candidates(found: Hierarchies, limits: tuple[int, int, int, int] = LIMITS) -
     border = np.zeros(count, np.bool_)
     for side in (found.leaves[0], found.leaves[-1], found.leaves[:, 0], found.leaves[:, -1]):
         border[side] = True
-    parts = [_of_tree(tree, neighbours, border, areas, limits) for tree in found.trees]
+    parts = [_of_tree(tree, neighbours, border, areas) for tree in found.trees]
     members = np.concatenate([part[0] for part in parts])
     heights = np.concatenate([part[1] for part in parts])
     kept = distinct(members, areas, SAME)
@@ -79,11 +79,10 @@ def _of_tree(
     neighbours: tuple[NDArray[np.int64], NDArray[np.int64]],
     border: NDArray[np.bool_],
     areas: NDArray[np.int64],
-    limits: tuple[int, int, int, int],
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """Members (N, S) with holes filled, and (N, 3): end height, start height, area balance."""
     children, start, size, order = layout(tree.parents)
-    nodes = explore(children, start, size, order, *neighbours, np.array(limits))
+    nodes = explore(children, start, size, order, *neighbours, np.array(LIMITS))
     members = np.zeros((len(nodes), len(areas)), np.uint8)
     mark(nodes, start, size, order, members)
     fill_holes(members, *neighbours, border)

@@ -21,7 +21,8 @@ from whytransfer.masks.edges import Boundaries
 from whytransfer.masks.spectral import spectral_contrast
 
 SMALLEST = 0.001  # of the image's area: smaller regions join the neighbour behind their weakest boundary
-SPECTRAL = 0.0  # weight of the spectral term beside the mean over scales
+AREA_POWER = 0.25  # how much the size of a region counts beside its contrast
+SPECTRAL = 0.2  # weight of the spectral term beside the mean over scales
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,9 @@ class Tree:
     """A binary merge tree: nodes 0 ... S - 1 are the leaves, node S + i is the i-th merge, the last is the root."""
 
     parents: NDArray[np.int64]  # (2 S - 1,); the root is its own parent
-    heights: NDArray[np.float64]  # (2 S - 1,) mean boundary strength at the merge, never less than below; 0 at leaves
+    heights: NDArray[
+        np.float64
+    ]  # (2 S - 1,) boundary strength at the merge times a power of the smaller area; 0 at leaves
 
     def cut(self, height: float) -> NDArray[np.int64]:
         """(S,) which region each leaf is in, once all merges up to this height are done; the regions of a greater
@@ -67,7 +70,7 @@ def hierarchies(scales: Sequence[Boundaries]) -> Hierarchies:
     strengths = np.mean(contours, axis=0)
     if SPECTRAL > 0:
         strengths = strengths + SPECTRAL * spectral_contrast(arcs, lengths, strengths, np.bincount(leaves.ravel()))
-    trees = [_tree(*hg.binary_partition_tree_average_linkage(rag, each, lengths)) for each in (strengths, *contours)]
+    trees = [_tree(hg, rag, each, lengths) for each in (strengths, *contours)]
     return Hierarchies(leaves, arcs, lengths, strengths, tuple(trees))
 
 
@@ -108,8 +111,18 @@ def _leaves(hg: Any, graph: Any, boundaries: Boundaries) -> NDArray[np.int64]:
     return cut_after(tree.parents().astype(np.int64), small)[hg.CptRegionAdjacencyGraph.get_vertex_map(rag)]
 
 
-def _tree(tree: Any, heights: NDArray[np.float64]) -> Tree:
-    return Tree(tree.parents().astype(np.int64), np.maximum.accumulate(heights))
+def _tree(hg: Any, rag: Any, strengths: NDArray[np.float64], lengths: NDArray[np.float64]) -> Tree:
+    """The merge tree by mean strength, its merges then put in the order of strength times a power of the smaller area.
+
+    By strength alone, specks of high contrast would be the last to merge and the first to be explored.
+    """
+    tree, heights = hg.binary_partition_tree_average_linkage(rag, strengths, lengths)
+    tree, heights = hg.bpt_canonical(rag, hg.saliency(tree, heights, rag, handle_rag=False))
+    leaves = tree.num_leaves()
+    areas = hg.attribute_area(tree) / hg.attribute_area(tree)[-1]
+    smaller = np.minimum(areas[tree.child(0)], areas[tree.child(1)])
+    tree, heights = hg.bpt_canonical(hg.CptBinaryHierarchy.get_mst(tree), heights[leaves:] * smaller**AREA_POWER)
+    return Tree(tree.parents().astype(np.int64), heights)
 
 
 def _single(shape: tuple[int, ...]) -> Hierarchies:

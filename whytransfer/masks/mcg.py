@@ -2,8 +2,9 @@
 
 Boundaries at three scales, hierarchies of regions, unions of up to four neighbours, a learnt ranking that values
 difference [Arbelaez et al. 2014; Pont-Tuset et al. 2017]. What differs from the publication: half-disc gradients
-instead of a structured forest (unless its model file is given), no spectral term, fewer candidates, and a ranking that
-is learnt, unless one is given, from generated scenes.
+instead of a structured forest (unless its model file is given), a spectral term on regions instead of pixels, merges
+that count by the size of the smaller region, fewer candidates that must differ more, and a ranking that is learnt,
+unless one is given, from generated scenes.
 """
 
 from __future__ import annotations
@@ -18,20 +19,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from whytransfer.chance import uniform
 from whytransfer.errors import InputError
 from whytransfer.images.cache import default_folder
 from whytransfer.images.scenes import RENDERER, Scenes
 from whytransfer.masks import candidates as grouping
 from whytransfer.masks import edges, hierarchy, ranking
 from whytransfer.masks.candidates import Candidates
-from whytransfer.masks.ranking import Ranking
+from whytransfer.masks.ranking import STREAM, Ranking
 from whytransfer.masks.regions import MOST, Regions, pixels_of
 from whytransfer.progress import bar, say
 from whytransfer.records import Sample
 
 VERSION = 1  # part of the recipe: raise it whenever a region changes
-MAX_PIXELS = 480 * 640  # larger images are shrunk first; their regions are enlarged again
-SCENES = (240, 0x3C6, 160)  # images, seed, side: what the ranking is learnt from when none is given
+MAX_PIXELS = 160_000  # larger images are shrunk first; their regions are enlarged again
+SCENES = (160, 0x3C6, 224)  # images, seed, side: what the ranking is learnt from when none is given
 
 
 class MCG:
@@ -99,8 +101,8 @@ def grouping_recipe(edge_model: Path | None = None) -> str:
     if edge_model is not None:
         model = f"structured:{hashlib.blake2b(edge_model.read_bytes(), digest_size=6).hexdigest()}"
     limits = "/".join(map(str, grouping.LIMITS))
-    parts = f"smallest={hierarchy.SMALLEST} spectral={hierarchy.SPECTRAL} candidates={limits} same={grouping.SAME}"
-    return f"mcg version={VERSION} edges={model} {parts}"
+    tree = f"smallest={hierarchy.SMALLEST} area={hierarchy.AREA_POWER} spectral={hierarchy.SPECTRAL}"
+    return f"mcg version={VERSION} edges={model} {tree} candidates={limits} same={grouping.SAME}"
 
 
 def learn(samples: Iterable[tuple[NDArray[np.uint8], NDArray[np.bool_]]], seed: int = 0) -> Ranking:
@@ -129,18 +131,32 @@ def default_ranking() -> Ranking:
 
 
 def learnt_from_scenes(count: int, seed: int, size_px: int) -> Ranking:
-    """A ranking from the objects of generated scenes and what is behind them."""
+    """A ranking from the objects of generated scenes, and what is behind them.
+
+    Of each scene a window is taken, so that objects lie anywhere and are cut off as in photographs.
+    """
     scenes = Scenes(count, seed, size_px)
 
     def samples() -> Iterable[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
         with bar("learning to rank", count) as update:
             for i in range(count):
                 sample = scenes[i]
-                objects = np.asarray(sample.masks)
+                rows, columns = (
+                    window(size_px, *draws) for draws in uniform(seed, STREAM, np.array([i]), 1, 0, 4).reshape(2, 2)
+                )
+                objects = np.asarray(sample.masks, dtype=bool)[:, rows, columns]
+                truth = np.concatenate([objects, ~objects.any(axis=0, keepdims=True)])
                 update(i)
-                yield pixels_of(sample), np.concatenate([objects, ~objects.any(axis=0)[None]])
+                yield pixels_of(sample)[rows, columns], truth[truth.any(axis=(1, 2))]
 
     return learn(samples(), seed)
+
+
+def window(side: int, size: float, place: float) -> slice:
+    """Half to all of a side, from two numbers in [0, 1)."""
+    length = round(side * (0.5 + 0.5 * size))
+    start = round((side - length) * place)
+    return slice(start, start + length)
 
 
 def _opened(given: Path | str | Ranking | None) -> Ranking:

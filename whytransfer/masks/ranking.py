@@ -25,7 +25,7 @@ from whytransfer.masks.candidates import FEATURES, Candidates
 TREES = 50
 SMALLEST_LEAF = 5  # samples
 SAMPLES = 120  # per image, evenly over four ranges of IoU
-OBJECTNESS, DIVERSITY = 0.7, 0.3
+OBJECTNESS, DIVERSITY = 0.5, 0.5  # paper: 0.7, 0.3, for thousands of candidates; a few must differ more
 FORMAT = "whytransfer mcg ranking 1"
 STREAM = 0x3C6  # the epoch word of chance.uniform
 
@@ -108,7 +108,7 @@ def _dtype(name: str) -> type:
 
 
 def best_of(found: Candidates, scores: NDArray[np.float64], count: int) -> NDArray[np.int64]:
-    """Indices of at most `count` candidates, best first: 0.7 score - 0.3 the greatest IoU with any picked before."""
+    """Indices of at most `count` candidates, best first: score / 2 - half the greatest IoU with any before."""
     nearest = np.zeros(len(scores))
     value = OBJECTNESS * scores
     chosen: list[int] = []
