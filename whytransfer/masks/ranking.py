@@ -45,7 +45,8 @@ class Ranking:
 
     def __call__(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """(N, F) features -> (N,) expected IoU, bit for bit what scikit-learn's predict gives for the fitted forest."""
-        return predict(*(getattr(self, f.name) for f in fields(self)), features.astype(np.float32))
+        rows = features.astype(np.float32)
+        return predict(self.first, self.feature, self.threshold, self.left, self.right, self.value, rows)
 
     def digest(self) -> str:
         """12 letters that stand for all numbers of the forest."""

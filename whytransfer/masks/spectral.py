@@ -34,7 +34,7 @@ def spectral_contrast(
     values, vectors = slowest(arcs, lengths * np.exp(-strengths / FALL), mass(areas), VECTORS)
     change = np.abs(vectors[arcs[:, 0]] - vectors[arcs[:, 1]])  # (E, vectors)
     contrast = (change / np.sqrt(np.maximum(values, 1e-6))).sum(axis=1)
-    return contrast / max(contrast.max(), 1e-12)
+    return np.asarray(contrast / max(contrast.max(), 1e-12), dtype=np.float64)
 
 
 def mass(areas: NDArray[np.int64]) -> NDArray[np.float64]:
