@@ -17,9 +17,10 @@ import tyro
 from whytransfer.commands.common import wrong_settings_refused
 from whytransfer.commands.demo import DemoSettings
 from whytransfer.commands.doctor import DoctorSettings
-from whytransfer.commands.pretrain import PretrainSettings
 from whytransfer.commands.masks import MasksSettings
 from whytransfer.commands.masks_quality import MasksQualitySettings
+from whytransfer.commands.pretrain import PretrainSettings
+from whytransfer.commands.rank import RankMasksSettings
 from whytransfer.commands.show import ShowViewsSettings
 from whytransfer.commands.show_masks import ShowMasksSettings
 from whytransfer.commands.transfer import TransferSettings
@@ -42,7 +43,7 @@ COMMANDS: dict[str, type | dict[str, type]] = {
     "demo": DemoSettings,
     "pretrain": PretrainSettings,
     "transfer": TransferSettings,
-    "masks": {"": MasksSettings, "quality": MasksQualitySettings},
+    "masks": {"": MasksSettings, "quality": MasksQualitySettings, "rank": RankMasksSettings},
     "doctor": DoctorSettings,
     "show": {"views": ShowViewsSettings, "masks": ShowMasksSettings},
 }
