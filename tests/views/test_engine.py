@@ -1,5 +1,11 @@
 """The engine: fast equals readable, and a view is a function of (seed, epoch, index, view) and of nothing else."""
 
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -46,6 +52,31 @@ def test_neither_batch_nor_order_nor_threads_change_a_bit(name):
     for a, b in zip(made.images, views(name, threads=4).images, strict=True):
         assert torch.equal(a, b)
     assert torch.equal(made.index, torch.from_numpy(INDEX)) and torch.equal(made.labels, torch.from_numpy(LABELS))
+
+
+DIGEST = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import test_engine
+print(test_engine.digest())
+"""
+
+
+def digest():
+    """One number for the bits of views under the recipes that use every operation."""
+    made = [t.numpy().tobytes() for name in ("default", "simclr", "detcon-b") for t in views(name).images]
+    return hashlib.sha256(b"".join(made)).hexdigest()
+
+
+def test_kernels_compiled_elsewhere_and_for_another_processor_give_the_same_bits(tmp_path):
+    """Fused or reordered sums round by how the compiler inlined: one way when fresh, another when loaded."""
+    command = [sys.executable, "-c", DIGEST, str(Path(__file__).parent)]
+    plain = {"NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    fresh, loaded = (
+        subprocess.run(command, env=os.environ | plain, capture_output=True, text=True, check=True).stdout.strip()
+        for _ in range(2)
+    )
+    assert fresh == loaded == digest() and list(tmp_path.rglob("*.nbi"))
 
 
 def test_views_epochs_and_seeds_differ():
