@@ -38,6 +38,17 @@ def test_a_folder_inside_a_zip(photos):
     assert images[0].image.shape[0] == 3 and images[0].label == 0
 
 
+def test_the_entry_of_the_folder_itself_is_no_file_left_out(photos):
+    """zip -r also lists folders: of "train/" nothing is left below "train/"."""
+    target = pack(photos, photos.parent / "pets.zip", prefix="train/")
+    with zipfile.ZipFile(target, "a") as archive:
+        archive.writestr("train/", b"")
+    assert open_images(f"{target}/train").notes == ()
+    with zipfile.ZipFile(target, "a") as archive:
+        archive.writestr("train/labels.csv", b"x")
+    assert open_images(f"{target}/train").notes == ("1 other files left out (1 .csv)",)
+
+
 @pytest.mark.parametrize("prefix", ["photos/", "home/me/photos/"])
 def test_the_zip_of_a_folder_is_that_folder(photos, prefix):
     """zip -r photos.zip photos/ puts everything into one folder."""

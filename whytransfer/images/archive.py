@@ -36,7 +36,7 @@ class Archive:
             raise missing_path(self.path)
         members = _members(self.path, self.inside)
         where = str(self.path / self.inside)
-        left_out = (name for name in members if not _is_picture(name) and not name.endswith("/"))
+        left_out = (name for name in members if name and not _is_picture(name) and not name.endswith("/"))
         others = Counter(suffix_of(os.path.basename(name)) for name in left_out)
         self.index = build_index(_by_folder(members), others, where)
         self.names, self.labels = self.index.names, self.index.labels
