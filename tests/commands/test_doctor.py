@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import whytransfer
+from whytransfer.backbones.resnet import build as resnet
 from whytransfer.commands.doctor import forecast, machine, on_a_grid
+from whytransfer.methods import build
 from whytransfer.views import Viewer, recipe
 
 CEILINGS = {"reading": 1000.0, "views": 200.0, "step": 100.0}  # 5 ms of data, 1 of them reading; 10 ms of step
@@ -52,3 +54,12 @@ def test_a_measured_machine_has_every_promised_figure(monkeypatch):
 def test_cores_are_counted_as_everywhere_else(monkeypatch):
     monkeypatch.setattr("whytransfer.memory.usable_cores", lambda: 3)
     assert machine()["cores"] == 3
+
+
+@pytest.mark.parametrize("name", ["supervised-boxes", "supervised-masks"])
+def test_detectors_and_segmenters_are_measured_with_one_class(name):
+    method = build(name, resnet("resnet18"), classes=2, images=4)
+    viewer = on_a_grid(Viewer(recipe(method.recipe), 32, seed=0), method.needs)
+    views = viewer([np.zeros((40, 50, 3), np.uint8)] * 2, np.arange(2), [0, 0], 0)
+    assert (len(views.boxes), len(views.regions)) == ((1, 0) if name == "supervised-boxes" else (0, 1))
+    assert method.loss(views)["loss"] > 0

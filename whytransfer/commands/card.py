@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from whytransfer.commands.method import OPTIONS, option_of
+from whytransfer.commands.method import OPTIONS, known_method, option_of
 from whytransfer.commands.regions import say_how_coarse
 
 NOT_IN_CONFIG = frozenset(
@@ -102,7 +102,7 @@ def say_what_changed(folder: Any, card: dict[str, Any]) -> None:
 def say_what_is_unusual(s: Any, views: str, options: dict[str, Any], pixels: Any) -> None:
     from whytransfer import progress
 
-    if s.masks:
+    if "regions" in known_method(s.method).needs:
         say_how_coarse(s.backbone, s.size)
     if s.recipe and views != s.recipe:
         progress.say(f"note: {s.method} takes the views {views}, which is what {s.recipe} means for it.")

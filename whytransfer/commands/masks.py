@@ -22,7 +22,7 @@ class MasksSettings(Settings):
     not computed again. `whytransfer masks quality --help`: how good are they?
     Engines: grid:N (n x n cells), felzenszwalb:SCALE:MIN_SIZE (DetCon's, as scikit-image gives it; several scales:
     500,1000,1500), felzenszwalb-skimage, felzenszwalb-fast (OpenCV), mcg, annotated (the set's own masks),
-    annotated:PATH (COCO json, VOC or CamVid PNG folder, folder of masks).
+    annotated:PATH (COCO json, VOC or CamVid PNG folder, folder of masks), semantic (the set's classes of pixels).
 
     Examples:
       whytransfer masks --images photos/ --engine felzenszwalb --out regions/
