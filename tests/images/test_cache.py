@@ -238,6 +238,44 @@ def test_a_damaged_entry_is_built_again(aged, tmp_path):
     assert np.array_equal(PixelCache.open(Folder(aged), None, tmp_path / "cache").pixels(0), whole)
 
 
+GARBLED = b"\xff\xfe{"  # no UTF-8
+
+
+@pytest.mark.parametrize("name", ["pixels.bin", "offsets.npy", "sides.npy", "entry.json"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "garbled", "zeros"])
+def test_an_entry_with_a_damaged_file_is_built_again(aged, tmp_path, name, damage):
+    first = PixelCache.open(Folder(aged), 16, tmp_path / "cache")
+    whole, path = [first.pixels(i).copy() for i in range(12)], first.path / name
+    content = path.read_bytes()
+    damaged = {"empty": b"", "cut": content[:-7], "garbled": GARBLED, "zeros": bytes(len(content) + 1)}
+    path.unlink()  # the open cache keeps what it has mapped
+    if damage != "missing":
+        path.write_bytes(damaged[damage])
+    again = PixelCache.open(Folder(aged), 16, tmp_path / "cache")
+    assert path.read_bytes() == content and again.fingerprint == first.fingerprint
+    assert all(np.array_equal(again.pixels(i), whole[i]) for i in range(12))
+
+
+@pytest.mark.parametrize("values", ["{}", "[]", "null", '{"count": 12}', "less", "more", "text"])
+def test_an_entry_that_does_not_say_what_it_holds_is_built_again(aged, tmp_path, values):
+    path = PixelCache.open(Folder(aged), 16, tmp_path / "cache").path / "entry.json"
+    told = json.loads(path.read_text())
+    changed = {"less": {"count": 11, "cached": 11}, "more": {"cached": 13}, "text": {"bytes": "many"}}
+    path.write_text(json.dumps(told | changed[values]) if values in changed else values)
+    PixelCache.open(Folder(aged / "cat"), 16, tmp_path / "cache")  # another set looks through all entries
+    assert len(PixelCache.open(Folder(aged), 16, tmp_path / "cache")) == 12 and json.loads(path.read_text()) == told
+
+
+@pytest.mark.parametrize("noted", [b"", GARBLED, bytes(32), b"0" * 31, b"0" * 32 + b"\n"])
+def test_a_damaged_stamp_is_forgotten(aged, tmp_path, calls, noted):
+    first = PixelCache.open(Folder(aged), 16, tmp_path / "cache")
+    [stamp] = (tmp_path / "cache" / "stamps").iterdir()
+    stamp.write_bytes(noted)
+    again = PixelCache.open(Folder(aged), 16, tmp_path / "cache")
+    assert again.fingerprint == first.fingerprint == Folder(aged).fingerprint() and calls["decoded"] == 12
+    assert stamp.read_text() == first.fingerprint and len(entries(tmp_path / "cache")) == 1
+
+
 def test_of_two_at_once_one_builds_and_one_waits(aged, tmp_path, caplog):
     began, waiting, told, opened = threading.Event(), threading.Event(), [], {}
 

@@ -12,17 +12,23 @@ import fcntl
 import json
 import logging
 import os
+import re
 import shutil
 import time
+import tokenize
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+from pydantic import TypeAdapter
+
 from whytransfer.errors import InputError
 from whytransfer.images.content import Stamp
 
 logger = logging.getLogger(__name__)
+_FINGERPRINT = re.compile(rb"[0-9a-f]{32}")
 _SETTLED_NS = 2_000_000_000  # younger files could change again within the clock's grain (git: "racy")
 
 
@@ -66,12 +72,8 @@ class Store:
     def find(self, key: str) -> Entry | None:
         """The entry of this key if it is there and whole; marks it as used now."""
         path = self.path(key)
-        try:
-            entry = _read(path)
-            whole = (path / "pixels.bin").stat().st_size == entry.bytes
-        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, TypeError):
-            return None
-        if not whole:
+        entry = _read(path)
+        if entry is None or not _whole(path, entry):
             return None
         os.utime(path / "entry.json")
         return entry
@@ -81,9 +83,10 @@ class Store:
         return any(entry.sizes == stamp.sizes and entry.policy == policy for _, entry in self._entries())
 
     def recall(self, stamp: Stamp) -> str | None:
-        """The fingerprint of the files that had this stamp."""
+        """The fingerprint of the files that had this stamp; None where none, or a damaged one, is noted."""
         path = self.folder / "stamps" / stamp.files
-        return path.read_text() if path.exists() else None
+        noted = path.read_bytes() if path.exists() else b""
+        return noted.decode() if _FINGERPRINT.fullmatch(noted) else None
 
     def remember(self, stamp: Stamp, fingerprint: str) -> None:
         """Note a fingerprint, unless the files are so new that they could change again unseen."""
@@ -136,13 +139,8 @@ class Store:
             )
 
     def _entries(self) -> list[tuple[Path, Entry]]:
-        found = []
-        for path in (self.folder / "entries").iterdir():
-            try:
-                found.append((path, _read(path)))
-            except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, TypeError):
-                continue  # being removed by another process, or not ours
-        return found
+        read = ((path, _read(path)) for path in (self.folder / "entries").iterdir())
+        return [(path, entry) for path, entry in read if entry is not None]
 
     @contextmanager
     def _lock(self, key: str, wait: bool) -> Iterator[bool]:
@@ -159,10 +157,29 @@ class Store:
             yield True
 
 
-def _read(path: Path) -> Entry:
-    values = json.loads((path / "entry.json").read_text())
-    values["dropped"] = tuple((position, name, reason) for position, name, reason in values["dropped"])
-    return Entry(**values)
+_ENTRY = TypeAdapter(Entry)
+
+
+def _read(path: Path) -> Entry | None:
+    """What entry.json says; None where it is damaged, not ours, or being removed by another process."""
+    try:
+        return _ENTRY.validate_json((path / "entry.json").read_bytes(), strict=True)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+
+
+def _whole(path: Path, entry: Entry) -> bool:
+    """Whether pixels, offsets and sides of every image are there and agree."""
+    try:
+        size = (path / "pixels.bin").stat().st_size
+        offsets, sides = (np.lib.format.open_memmap(path / f"{name}.npy", mode="r") for name in ("offsets", "sides"))
+    except (FileNotFoundError, NotADirectoryError, ValueError, tokenize.TokenError):  # the last: NumPy, of its header
+        return False
+    kinds = [(array.dtype, array.shape) for array in (offsets, sides)]
+    if kinds != [(np.int64, (entry.count,)), (np.int32, (entry.count, 2))] or not 0 <= entry.cached <= entry.count:
+        return False
+    ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(sides.astype(np.int64).prod(axis=1) * 3)])
+    return bool((sides > 0).all() and np.array_equal(offsets, ends[:-1]) and size == entry.bytes == ends[entry.cached])
 
 
 def _used(path: Path) -> float:
