@@ -1,6 +1,7 @@
 """The pixel cache: the same pixels, found by content, whole or absent, within its bounds, whoever else is at it."""
 
 import builtins
+import errno
 import functools
 import json
 import logging
@@ -355,6 +356,37 @@ def test_a_full_disk_names_path_need_and_remedy_and_leaves_nothing(photos, tmp_p
     ):
         PixelCache.open(Folder(photos), None, tmp_path / "cache")
     assert_nothing_half_written(tmp_path / "cache")
+
+
+def full_for(monkeypatch, owner, method, part, code):
+    """From now on this method fails for paths that have this part, as on a full disk."""
+    real = getattr(owner, method)
+
+    def fails(path, *arguments, **options):
+        if part in path.parts:
+            raise OSError(code, os.strerror(code), str(path))
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(owner, method, fails)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+@pytest.mark.parametrize(("method", "part"), [("write_text", "entry.json"), ("mkdir", "building"), ("mkdir", "stamps")])
+def test_a_disk_that_is_full_before_or_after_decoding_says_the_same(aged, tmp_path, monkeypatch, method, part, code):
+    full_for(monkeypatch, cache_module.Path, method, part, code)
+    said = rf"disk full while caching pixels in {tmp_path}/cache: .* are free \({os.strerror(code)}\).*--cache-gb"
+    with pytest.raises(RunError, match=said):
+        PixelCache.open(Folder(aged), 16, tmp_path / "cache")
+    monkeypatch.undo()
+    assert len(PixelCache.open(Folder(aged), 16, tmp_path / "cache")) == 12
+    assert list((tmp_path / "cache" / "building").iterdir()) == []
+
+
+def test_a_stamp_that_finds_no_room_costs_only_reading_again(aged, tmp_path, monkeypatch, calls, caplog):
+    full_for(monkeypatch, cache_module.Path, "write_text", "stamps", errno.ENOSPC)
+    first = PixelCache.open(Folder(aged), 16, tmp_path / "cache")
+    assert "no room to note these files" in caplog.text and list((tmp_path / "cache" / "stamps").iterdir()) == []
+    assert PixelCache.open(Folder(aged), 16, tmp_path / "cache").path == first.path and calls["decoded"] == 12
 
 
 def test_the_folder_is_bounded_and_the_longest_unused_goes_first(photos, tmp_path, caplog):

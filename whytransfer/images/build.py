@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from whytransfer.errors import InputError, RunError
+from whytransfer.errors import InputError
 from whytransfer.images.content import Encoded, Fingerprint, digest
 from whytransfer.images.decode import VERSION, Unreadable, decode, shrink, shrunk_size
-from whytransfer.images.store import Entry, readable
+from whytransfer.images.store import FULL, Entry, disk_full, readable
 from whytransfer.memory import usable_cores
 from whytransfer.records import ImageSet
 
@@ -81,9 +79,9 @@ def build(
             os.fsync(file.fileno())
         writer.save(folder)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in FULL:
             raise
-        raise writer.disk_full(folder) from None
+        raise disk_full(folder.parent.parent, error, writer.needed(), writer.bytes) from None
     if not writer.sides:
         _, name, reason = dropped[0]
         raise InputError(f"none of the {len(images):,} images of {images.name} can be read; first {name}: {reason}")
@@ -120,16 +118,11 @@ class _Writer:
         np.save(folder / "sides.npy", sides)
         np.save(folder / "offsets.npy", np.concatenate([np.zeros(1, np.int64), ends])[: len(sides)])
 
-    def disk_full(self, folder: Path) -> RunError:
-        """The error that says how much was needed, how much there is, and what to do."""
+    def needed(self) -> str:
+        """About how much the whole takes, judged by the images so far; for the error of a full disk."""
         seen = int(np.frombuffer(self.sides, dtype=np.int32).reshape(-1, 2).astype(np.int64).prod(axis=1).sum()) * 3
         needed = min(seen * self.count // max(self.seen, 1), self.max_bytes)
-        free = shutil.disk_usage(folder).free + self.bytes
-        return RunError(
-            f"disk full while caching pixels in {folder.parent.parent}: about {readable(needed)} are needed for "
-            f"{self.count:,} images, {readable(free)} are free. Free some, set WHYTRANSFER_CACHE to a larger disk, or "
-            "bound the cache with --cache-gb (max_bytes=): images beyond it are decoded at each use. Nothing was kept."
-        )
+        return f"about {readable(needed)} are needed for {self.count:,} images, "
 
 
 def _refuse(unreadable: Unreadable, policy: Policy, images: ImageSet) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from whytransfer.errors import InputError
 from whytransfer.images.build import Policy, Progress, build, pixels_of
 from whytransfer.images.content import Encoded, Stamp, digest
-from whytransfer.images.store import Entry, Store, readable
+from whytransfer.images.store import FULL, Entry, Store, disk_full, readable
 from whytransfer.records import ImageSet
 
 logger = logging.getLogger(__name__)
@@ -65,8 +65,13 @@ class PixelCache:
                 f"max_side_px is {max_side_px}: give the longest shorter side allowed, 1 or more, or None."
             )
         policy = Policy(max_side_px, min(max_bytes, max_folder_bytes), skip_unreadable)
-        store = Store(folder or default_folder(), max_folder_bytes)
-        entry, path = _find_or_build(images, store, policy, progress)
+        folder = folder or default_folder()
+        try:
+            entry, path = _find_or_build(images, Store(folder, max_folder_bytes), policy, progress)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise disk_full(folder, error) from None
         cache = cls(images, entry, path, max_side_px)
         for note in cache.notes:
             logger.warning("%s", note)

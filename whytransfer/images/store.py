@@ -8,6 +8,7 @@ FOLDER/stamps/<stamp>      the fingerprint of the files that had this stamp
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
@@ -24,10 +25,11 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter
 
-from whytransfer.errors import InputError
+from whytransfer.errors import InputError, RunError
 from whytransfer.images.content import Stamp
 
 logger = logging.getLogger(__name__)
+FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG  # of a disk, a quota, a limit on files
 _FINGERPRINT = re.compile(rb"[0-9a-f]{32}")
 _SETTLED_NS = 2_000_000_000  # younger files could change again within the clock's grain (git: "racy")
 
@@ -51,8 +53,19 @@ def readable(size: int) -> str:
     return f"{size / 1e9:,.2f} GB" if size >= 1e8 else f"{size / 1e6:,.2f} MB"
 
 
+def disk_full(folder: Path, error: OSError, needed: str = "", held: int = 0) -> RunError:
+    """The error that says how much there is (`held` bytes of it are ours, and given back) and what to do."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = readable(shutil.disk_usage(there).free + held)
+    return RunError(
+        f"disk full while caching pixels in {folder}: {needed}{free} are free "
+        f"({error.strerror}). Free some, set WHYTRANSFER_CACHE to a larger disk, or bound the cache with --cache-gb "
+        "(max_bytes=): images beyond it are decoded at each use. Nothing was kept."
+    )
+
+
 class Store:
-    """A cache folder; raises InputError when it cannot be made or written."""
+    """A cache folder; raises InputError when it cannot be made or written, the OSError itself when the disk is full."""
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self.folder, self.max_bytes = folder, max_bytes
@@ -60,6 +73,8 @@ class Store:
             try:
                 (folder / part).mkdir(parents=True, exist_ok=True)
             except OSError as error:
+                if error.errno in FULL:
+                    raise
                 raise InputError(
                     f"cannot make the pixel cache {folder / part} ({error.strerror}): "
                     "set WHYTRANSFER_CACHE to a folder that can be written."
@@ -93,8 +108,14 @@ class Store:
         if time.time_ns() - stamp.newest_ns > _SETTLED_NS:
             path = self.folder / "stamps" / stamp.files
             temporary = path.with_suffix(f".{os.getpid()}.tmp")
-            temporary.write_text(fingerprint)
-            temporary.replace(path)
+            try:
+                temporary.write_text(fingerprint)
+                temporary.replace(path)
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                logger.warning("pixel cache: no room to note these files (%s); next time they are read again", error)
+                temporary.unlink(missing_ok=True)
 
     @contextmanager
     def building(self, key: str) -> Iterator[Path]:
