@@ -1,4 +1,4 @@
-"""Opening image sets for a command: decoded once into the cache, with progress."""
+"""Opening image sets for a command: what the user should know of them is said, decoding shows a bar."""
 
 from __future__ import annotations
 
@@ -7,12 +7,20 @@ from typing import Any
 from whytransfer import progress
 
 
-def cached(spec: str, max_side_px: int | None, cache_gb: float = 20.0, skip_unreadable: bool = False) -> Any:
-    """The PixelCache of the images that `spec` names; building it shows a bar."""
+def opened(spec: str) -> Any:
+    """The ImageSet that `spec` names; says its notes (read as unlabelled, a folder passed through, files left out)."""
     from whytransfer.images import open_images
-    from whytransfer.images.cache import PixelCache
 
     images = open_images(spec)
+    for note in getattr(images, "notes", ()):
+        progress.say(f"note: {images.name}: {note}")
+    return images
+
+
+def cached(images: Any, max_side_px: int | None, cache_gb: float = 20.0, skip_unreadable: bool = False) -> Any:
+    """The PixelCache of an ImageSet; building it shows a bar."""
+    from whytransfer.images.cache import PixelCache
+
     with progress.bar(f"decoding {images.name}", len(images)) as update:
         return PixelCache.open(
             images,

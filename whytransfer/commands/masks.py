@@ -54,7 +54,7 @@ def run(s: MasksSettings) -> dict[str, Any]:
     """Wire the settings to objects, work, and say what was done and how fast."""
     import time
 
-    from whytransfer.images import open_images
+    from whytransfer.commands.data import opened
     from whytransfer.masks import Engine, RegionStore, open_engine
     from whytransfer.masks import annotated as drawn
     from whytransfer.masks.making import full_recipe
@@ -66,7 +66,7 @@ def run(s: MasksSettings) -> dict[str, Any]:
         raise InputError(f"--allow-missing is for --engine annotated; {s.engine} finds regions in every image")
     if isinstance(engine, drawn.Annotated):
         engine.missing_ok = s.allow_missing
-    images = open_images(s.images)
+    images = opened(s.images)
     store = RegionStore.create(s.out, full_recipe(engine, images), s.engine)
     keep_freed_memory()
     began = time.perf_counter()

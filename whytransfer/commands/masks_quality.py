@@ -45,7 +45,7 @@ def run(s: MasksQualitySettings) -> Iterator[Any]:
     import numpy as np
 
     from whytransfer import progress
-    from whytransfer.images import open_images
+    from whytransfer.commands.data import opened
     from whytransfer.masks import RegionStore, open_engine
     from whytransfer.masks.annotated import Annotated
     from whytransfer.masks.quality import from_store, measure
@@ -57,7 +57,7 @@ def run(s: MasksQualitySettings) -> Iterator[Any]:
         raise InputError(f"--truth {s.truth}: what people drew is needed: annotated, or annotated:PATH")
     store = RegionStore.open(s.masks) if s.masks else None
     engine = open_engine(s.engine) if s.engine else None
-    images = open_images(s.images)
+    images = opened(s.images)
     of = from_store(store, images) if store else lambda _, sample: engine(sample)  # type: ignore[misc]
     found, unknown = [], 0
     with progress.bar(f"quality on {images.name}", len(images)) as update:

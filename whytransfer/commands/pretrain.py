@@ -71,7 +71,8 @@ class PretrainSettings(Settings):
     queue: Annotated[int, Field(ge=1)] | None = None
     """Past keys that are kept (MoCo, Exemplar, supcon-queue)."""
     momentum: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Of the slow copy (m of MoCo; tau of BYOL at the start) or of an entry of the bank (InstDisc)."""
+    """Of the slow copy (m of MoCo; tau of BYOL at the start; moco-v2-small: at the start, to 0.99 or itself where that
+    is more) or of an entry of the bank (InstDisc)."""
     temperature: Annotated[float, Field(gt=0)] | None = None
     """T of the softmax."""
     dim: Annotated[int, Field(ge=1)] | None = None
@@ -179,10 +180,10 @@ def show(s: PretrainSettings) -> None:
 
 
 def open_pixels(s: PretrainSettings, spec: str) -> Any:
-    from whytransfer.commands.data import cached
+    from whytransfer.commands.data import cached, opened
 
     side = None if s.cache_px == 0 else s.cache_px or 2 * s.size
-    return cached(spec, side, s.cache_gb, s.skip_unreadable)
+    return cached(opened(spec), side, s.cache_gb, s.skip_unreadable)
 
 
 def device_of(name: str) -> Any:

@@ -46,8 +46,8 @@ def rank_masks(**settings: Any) -> Path:
 def run(s: RankMasksSettings) -> Path:
     import numpy as np
 
+    from whytransfer.commands.data import opened
     from whytransfer.files import writable_folder
-    from whytransfer.images import open_images
     from whytransfer.masks import open_engine
     from whytransfer.masks.mcg import learn
     from whytransfer.masks.regions import pixels_of
@@ -55,7 +55,7 @@ def run(s: RankMasksSettings) -> Path:
 
     if s.out.is_dir():
         raise InputError(f"--out {s.out} is a folder: give the name of a file")
-    images, annotated = open_images(s.images), open_engine(s.truth)
+    images, annotated = opened(s.images), open_engine(s.truth)
     writable_folder(s.out.parent)
     chosen = np.unique(np.linspace(0, len(images) - 1, min(s.count, len(images))).astype(int))
 

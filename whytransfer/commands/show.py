@@ -46,7 +46,7 @@ def show_views(**settings: Any) -> Path:
 def run(s: ShowViewsSettings) -> Path:
     import numpy as np
 
-    from whytransfer.images import open_images
+    from whytransfer.commands.data import opened
     from whytransfer.images.build import pixels_of
     from whytransfer.runs import atomic_write, writable_folder
     from whytransfer.views.recipes import recipe
@@ -57,7 +57,7 @@ def run(s: ShowViewsSettings) -> Path:
         raise InputError(f"--out {s.out}: the contact sheet is a PNG file, so give a name that ends in .png")
     if s.out.is_dir():
         raise InputError(f"--out {s.out} is a folder: give the name of a PNG file")
-    images = open_images(s.images)
+    images = opened(s.images)
     writable_folder(s.out.parent)
     chosen = np.unique(np.linspace(0, len(images) - 1, min(s.count, len(images))).astype(int))
     side = None if s.cache_px == 0 else s.cache_px or 2 * s.size

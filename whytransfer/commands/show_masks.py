@@ -51,8 +51,9 @@ def show_masks(**settings: Any) -> Path:
 def run(s: ShowMasksSettings) -> Path:
     import numpy as np
 
+    from whytransfer.commands.data import opened
     from whytransfer.commands.regions import open_regions
-    from whytransfer.images import open_images, subset
+    from whytransfer.images import subset
     from whytransfer.images.cache import PixelCache
     from whytransfer.runs import atomic_write, writable_folder
     from whytransfer.views.recipes import recipe
@@ -63,7 +64,7 @@ def run(s: ShowMasksSettings) -> Path:
         raise InputError(f"--recipe {s.recipe} has one view; matched regions need two, as in detcon-s or detcon-b")
     if s.out.suffix.lower() != ".png" or s.out.is_dir():
         raise InputError(f"--out {s.out}: the sheet is a PNG file, so give the name of a file that ends in .png")
-    images = open_images(s.images)
+    images = opened(s.images)
     writable_folder(s.out.parent)
     chosen = np.unique(np.linspace(0, len(images) - 1, min(s.count, len(images))).astype(int))
     side = None if s.cache_px == 0 else s.cache_px or 2 * s.size

@@ -65,6 +65,7 @@ def run(s: TransferSettings) -> Iterator[Any]:
     """Wire the settings to objects; yields Results as they are ready and keeps results.jsonl up to date."""
     from whytransfer import progress
     from whytransfer.backbones.load import load_backbone
+    from whytransfer.commands.data import opened
     from whytransfer.commands.pretrain import device_of
     from whytransfer.errors import unknown_name
     from whytransfer.runs import writable_folder
@@ -78,12 +79,13 @@ def run(s: TransferSettings) -> Iterator[Any]:
     if len(set(sizes)) > 1:
         seen = ", ".join(f"{spec} at {size} px" for spec, size in zip(s.backbone, sizes, strict=True))
         progress.say(f"note: the backbones see images of different sizes ({seen}); --size N shows all the same")
+    images = {spec: opened(spec) for spec in dict.fromkeys((s.train, s.test))}
     sets: dict[int, Any] = {}  # by size in pixels
     for spec, backbone, size in zip(s.backbone, backbones, sizes, strict=True):
         if backbone.note:
             progress.say(f"note: {spec}: {backbone.note}")
         if size not in sets:
-            sets[size] = _images(s, s.train, size), _images(s, s.test, size)
+            sets[size] = _cached(s, images[s.train], size), _cached(s, images[s.test], size)
         train, test = sets[size]
         with progress.bar(f"{s.task} of {spec}: features at {size} px", len(train) + len(test)) as update:
             counted = _Counted(update)
@@ -161,10 +163,10 @@ def _size_of_run(spec: str) -> int | None:
         ) from None
 
 
-def _images(s: TransferSettings, spec: str, size: int) -> Any:
+def _cached(s: TransferSettings, images: Any, size: int) -> Any:
     from whytransfer.commands.data import cached
 
-    return cached(spec, 2 * size, s.cache_gb)
+    return cached(images, 2 * size, s.cache_gb)
 
 
 def _signed(result: Any, s: TransferSettings, content: Mapping[str, Any]) -> Any:
