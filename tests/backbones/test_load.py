@@ -301,7 +301,9 @@ def test_timm_missing(monkeypatch):
     [
         ("resnet18", "is an architecture; a backbone needs weights too: random:resnet18"),
         ("random:resnet81", "unknown backbone 'resnet81'. Did you mean 'resnet18'"),
-        ("random:resnet18:one", "the seed must be a whole number, got 'one'"),
+        ("random:resnet18:one", r"the seed must be a whole number under 2\^64, got 'one'"),
+        (f"random:resnet18:{2**64}", r"the seed must be a whole number under 2\^64, got '18446744073709551616'"),
+        (f"random:resnet18:{'9' * 200}", r"the seed must be a whole number under 2\^64"),
         ("torchvison:resnet18", "unknown kind of backbone 'torchvison'. Did you mean 'torchvision'"),
         ("runs/nothing", "no backbone at runs/nothing: there is no such file or folder"),
         ("weights.pth", "no backbone at weights.pth"),

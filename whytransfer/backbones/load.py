@@ -100,8 +100,8 @@ def _random(rest: str) -> Backbone:
     """random:ARCH[:SEED], the same weights for the same seed on every machine."""
     name, _, seed = rest.partition(":")
     Arch.parse(name)
-    if seed and not seed.isdecimal():
-        raise InputError(f"random:{rest}: the seed must be a whole number, got {seed!r}")
+    if seed and not (seed.isdecimal() and len(seed) <= 20 and int(seed) < 2**64):
+        raise InputError(f"random:{rest}: the seed must be a whole number under 2^64, got {seed!r}")
     torch.default_generator.manual_seed(int(seed or 0))
     return build(name)
 
