@@ -80,6 +80,28 @@ def test_bad_requests_name_what_is_near_and_write_nothing(capsys, tmp_path, argu
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "goes_on"),
+    [
+        (PRETRAIN, True),
+        (["demo", "--out=OUT"], True),
+        (["masks", "--images=scenes:8", "--engine=grid:2", "--out=OUT"], True),
+        ([*TRANSFER, "--backbone=random:resnet18", "--task=knn"], False),
+        (["doctor"], False),
+        (["show", "views", "--images=scenes:8", "--out=OUT"], False),
+    ],
+)
+def test_a_stopped_command_says_that_it_goes_on_only_where_it_does(capsys, monkeypatch, arguments, goes_on):
+    def stopped(settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_runner", lambda settings: stopped)
+    assert call(*arguments) == 130
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.startswith("whytransfer: stopped.")
+    assert ("goes on from the last save" in printed.err) == goes_on
+
+
 def test_empty_folder_one_class_and_damaged_pictures(capsys, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "empty" in refused(capsys, "pretrain", f"--images={tmp_path / 'empty'}", f"--out={tmp_path / 'out'}")

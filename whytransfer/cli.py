@@ -47,11 +47,13 @@ COMMANDS: dict[str, type | dict[str, type]] = {
     "doctor": DoctorSettings,
     "show": {"views": ShowViewsSettings, "masks": ShowMasksSettings},
 }
+RESUMED = (PretrainSettings, DemoSettings, MasksSettings)  # what is stopped there goes on where it was
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The `whytransfer` command."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    settings = None
     try:
         settings = parse(arguments)
         run = _runner(settings)
@@ -60,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.stderr.write(f"whytransfer: {error}\n")
         sys.exit(2 if isinstance(error, InputError) else 1)
     except KeyboardInterrupt:
-        sys.stderr.write("whytransfer: stopped. The same command goes on from the last save.\n")
+        goes_on = " The same command goes on from the last save." if type(settings) in RESUMED else ""
+        sys.stderr.write(f"whytransfer: stopped.{goes_on}\n")
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
