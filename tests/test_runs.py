@@ -155,6 +155,28 @@ def test_a_second_process_is_kept_out(tmp_path):
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="folders are not locked there")
+def test_what_a_killed_process_had_half_written_is_removed_and_nothing_else(tmp_path):
+    code = (
+        "import os, signal, sys, pathlib; from whytransfer.runs import atomic_write\n"
+        "atomic_write(pathlib.Path(sys.argv[1]), lambda file: os.kill(os.getpid(), signal.SIGKILL))"
+    )
+    run = RunFolder.open(tmp_path, card())
+    names = ["card.json", "config.yaml", "checkpoint.pt", "metrics.jsonl", "backbone.safetensors"]
+    for name in ("checkpoint.pt", "thesis.tex"):
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], capture_output=True)
+    for name in names:
+        (tmp_path / f".{name}.ab_1cd23.tmp").write_bytes(b"half")
+    others = [".metrics.jsonl.swp", ".checkpoint.pt.mine.tmp", ".notes.ab_1cd23.tmp", "checkpoint.pt.ab_1cd23.tmp"]
+    for name in others:
+        (tmp_path / name).write_bytes(b"kept")
+    assert len(list(tmp_path.glob(".checkpoint.pt.????????.tmp"))) == 2
+    with run.locked():
+        left = sorted(p.name for p in tmp_path.iterdir())
+    [half] = [name for name in left if name.startswith(".thesis.tex.")]
+    assert left == sorted([*others, half, "card.json", ".lock"])
+
+
 def test_versions_name_what_pixels_and_numbers_depend_on():
     found = versions()
     assert torch.__version__.startswith(found["torch"]) and "jpeg" in found["jpeg decoder"]

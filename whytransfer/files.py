@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -38,6 +39,16 @@ def atomic_write(
                 f"before is intact. {advice}"
             ) from None
         raise
+
+
+def remove_asides(folder: Path, names: Iterable[str]) -> None:
+    """Remove what `atomic_write` to these files in `folder` left beside them when it was killed.
+
+    Only for who alone writes these files: another's write that is under way would be lost.
+    """
+    for name in names:
+        for aside in folder.glob(f".{glob.escape(name)}.????????.tmp"):  # as mkstemp names them
+            aside.unlink(missing_ok=True)
 
 
 def writable_folder(path: Path | str, make: bool = True) -> Path:

@@ -22,8 +22,9 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 
 from whytransfer.errors import InputError
-from whytransfer.files import atomic_write, writable_folder
+from whytransfer.files import atomic_write, remove_asides, writable_folder
 
+WRITTEN = ("card.json", "config.yaml", "checkpoint.pt", "metrics.jsonl", "backbone.safetensors")
 GO_ON = "Free some space and run the same command again: the run goes on from its last checkpoint."
 
 
@@ -109,7 +110,10 @@ class RunFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder against a second process (advisory; released by the system when the process dies)."""
+        """Hold the folder against a second process (advisory; released by the system when the process dies).
+
+        Once it is held, files that a killed process had half written are removed.
+        """
         try:
             import fcntl
         except ImportError:  # not on Windows
@@ -122,6 +126,7 @@ class RunFolder:
                 raise InputError(
                     f"another process is working in {self.path}; wait for it or choose another --out."
                 ) from None
+            remove_asides(self.path, WRITTEN)
             yield
 
     def save(self, state: Mapping[str, Any]) -> None:
