@@ -61,6 +61,17 @@ def test_the_key_encoder_follows_along_half_a_cosine(progress, m):
         torch.testing.assert_close(key, m * old + (1 - m) * query)
 
 
+def test_the_momentum_never_falls():
+    method = made(m=0.999)
+    before = [p.clone() for p in method.key_backbone.parameters()]
+    with torch.no_grad():
+        for p in method.backbone.parameters():
+            p.add_(1.0)
+    method.after_step({}, 1.0)
+    for old, key, query in zip(before, method.key_backbone.parameters(), method.backbone.parameters(), strict=True):
+        torch.testing.assert_close(key, 0.999 * old + 0.001 * query)
+
+
 def test_batches_without_enough_to_tell_apart_are_refused():
     made().check_batch(64, 2)
     with pytest.raises(InputError, match="8 images in 4 equal parts are too few"):

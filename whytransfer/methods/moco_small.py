@@ -29,7 +29,10 @@ from whytransfer.records import Views
 
 
 class MoCoV2Small(nn.Module):
-    """Query and key encoder, each view once the query and once the key; m is the momentum at the start."""
+    """Query and key encoder, each view once the query and once the key.
+
+    m is the momentum at the start; it rises to m_end, or stays where it is at least that.
+    """
 
     recipe = "moco-v2"
     defaults = Training(
@@ -52,7 +55,7 @@ class MoCoV2Small(nn.Module):
         T: float = 0.2,
     ) -> None:
         super().__init__()
-        self.m, self.m_end, self.T = m, m_end, T
+        self.m, self.m_end, self.T = m, max(m, m_end), T
         self.backbone = backbone
         self.projector = heads.mlp(backbone.width, hidden, dim, nn.BatchNorm1d, seed)
         self.key_backbone, self.key_projector = frozen_copy(self.backbone), frozen_copy(self.projector)
