@@ -147,6 +147,18 @@ def test_a_file_that_may_be_read_again_comes_back(aged, tmp_path, monkeypatch, c
     assert opened().dropped == () and len(opened()) == 12
 
 
+def test_an_unreadable_file_of_an_undecodable_name_is_kept_in_the_entry(aged, tmp_path, calls):
+    name = os.fsencode(aged / "cat") + b"/\xff.png"
+    try:
+        with open(name, "wb") as file:
+            file.write(b"no picture")
+    except OSError:
+        pytest.skip("this file system takes only names in UTF-8")
+    for _ in range(2):
+        cache = PixelCache.open(Folder(aged), 16, tmp_path / "cache", skip_unreadable=True)
+        assert len(cache) == 12 and len(cache.dropped) == 1 and calls["decoded"] == 13
+
+
 def test_policies_have_their_own_entries(photos, tmp_path):
     shapes = {
         side: PixelCache.open(Folder(photos), side, tmp_path / "cache").pixels(11).shape for side in (None, 16, 8)

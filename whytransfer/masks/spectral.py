@@ -39,7 +39,7 @@ def spectral_contrast(
 
 def mass(areas: NDArray[np.int64]) -> NDArray[np.float64]:
     """Of a region: the affinities of its pixels, four each."""
-    return 4.0 * areas
+    return np.asarray(4.0 * areas, dtype=np.float64)
 
 
 def slowest(
