@@ -23,7 +23,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import TypeAdapter
 
 from whytransfer.errors import InputError, RunError
 from whytransfer.images.content import Stamp
@@ -178,15 +177,16 @@ class Store:
             yield True
 
 
-_ENTRY = TypeAdapter(Entry)
-
-
 def _read(path: Path) -> Entry | None:
     """What entry.json says; None where it is damaged, not ours, or being removed by another process."""
     try:
-        return _ENTRY.validate_json((path / "entry.json").read_bytes(), strict=True)
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        values = json.loads((path / "entry.json").read_bytes())
+        values["dropped"] = tuple((int(position), str(name), str(why)) for position, name, why in values["dropped"])
+        entry = Entry(**values)
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return None
+    numbers = entry.count, entry.cached, entry.bytes
+    return entry if isinstance(entry.fingerprint, str) and all(isinstance(n, int) for n in numbers) else None
 
 
 def _whole(path: Path, entry: Entry) -> bool:
