@@ -1,5 +1,6 @@
 """The loop: exact resume after SIGKILL, accumulation, NaN, refusal, and that a run says how it stands."""
 
+import errno
 import json
 import os
 import signal
@@ -203,6 +204,24 @@ def test_a_nan_loss_stops_with_the_step_and_what_to_try(tmp_path, monkeypatch):
         whytransfer.pretrain(out=tmp_path / "nan", **SMALL)
     state = torch.load(tmp_path / "nan" / "checkpoint.pt", weights_only=True)
     assert state["step"] == 6 and all(torch.isfinite(v).all() for v in state["backbone"].values())
+
+
+def test_a_disk_that_is_full_for_tensorboard_is_told_of_as_such(tmp_path, monkeypatch):
+    from lightning_fabric import Fabric
+
+    def full(self, values, step):
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError as error:
+            raise ValueError("you tried to log 0.1 which is currently not supported") from error  # as its logger does
+
+    monkeypatch.setattr(Fabric, "log_dict", full)
+    settings = {**SMALL, "method": "supervised", "queue": None, "splits": None, "epochs": 1}
+    with pytest.raises(RunError, match=r"the disk is full: .*tensorboard could not be written.*from its last checkp"):
+        whytransfer.pretrain(out=tmp_path / "run", **settings, monitor=False)
+    monkeypatch.setattr(Fabric, "log_dict", lambda *_, **__: {}["a defect"])
+    with pytest.raises(KeyError, match="a defect"):
+        whytransfer.pretrain(out=tmp_path / "run", **settings, monitor=False)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="processes are started as POSIX does")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import glob
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,24 +22,34 @@ def atomic_write(
 
     Raises RunError, which ends in `advice`, when the disk is full; the old file stays and the partial one is removed.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    aside = Path(name)
+    with full_disk_told(path, advice):
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        aside = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                write(file)
+                _as_others_are_made(file.fileno())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, path)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def full_disk_told(path: Path, advice: str) -> Iterator[None]:
+    """Turn what is raised when `path` is written to a full disk, however it is wrapped, into a RunError."""
     try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            _as_others_are_made(file.fileno())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except BaseException as error:
-        aside.unlink(missing_ok=True)
-        if _is_disk_full(error):
-            free = shutil.disk_usage(path.parent).free
-            raise RunError(
-                f"the disk is full: {path} could not be written ({free / 2**20:.0f} MiB free now). What was saved "
-                f"before is intact. {advice}"
-            ) from None
-        raise
+        yield
+    except (OSError, RuntimeError, ValueError) as error:  # TensorBoard and torch.save hide it in their own
+        if not _is_disk_full(error):
+            raise
+        free = shutil.disk_usage(path.parent).free
+        raise RunError(
+            f"the disk is full: {path} could not be written ({free / 2**20:.0f} MiB free now). What was saved "
+            f"before is intact. {advice}"
+        ) from None
 
 
 def remove_asides(folder: Path, names: Iterable[str]) -> None:

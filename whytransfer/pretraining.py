@@ -17,13 +17,14 @@ from torch import Tensor, nn
 
 from whytransfer import progress
 from whytransfer.errors import RunError
+from whytransfer.files import full_disk_told
 from whytransfer.loading import ahead, batch_indices, steps_per_epoch
 from whytransfer.monitor import Monitor
 from whytransfer.nn.bank import MemoryBank
 from whytransfer.nn.queue import KeyQueue
 from whytransfer.nn.schedules import Training, build_optimizer, lr_at
 from whytransfer.records import Views
-from whytransfer.runs import RunFolder
+from whytransfer.runs import GO_ON, RunFolder
 
 WARMUP_STEPS = 10  # left out of the speed figures
 LOOK_AHEAD = 3  # batches of views prepared beside a GPU
@@ -226,7 +227,12 @@ class Pretraining:
             update(self.state.step, f"loss {float(loss):.3f}  {speed:.0f} images/s")
             if self.state.step % max(10, every) == 0:
                 lr = optimizer.param_groups[0]["lr"]
-                self.fabric.log_dict({"loss": float(loss), "lr": lr, "images_per_second": speed}, step=self.state.step)
+                self._log({"loss": float(loss), "lr": lr, "images_per_second": speed})
+
+    def _log(self, values: dict[str, float]) -> None:
+        """Into TensorBoard's file; RunError where the disk is full, which its logger would call another thing."""
+        with full_disk_told(self.run.path / "tensorboard", GO_ON):
+            self.fabric.log_dict(values, step=self.state.step)
 
     def _end_epoch(self, optimizer: Any) -> None:
         done = self.state.step / self.per_epoch  # epochs; broken where --iterations end inside one
@@ -238,7 +244,7 @@ class Pretraining:
             if self.monitor:
                 row |= self.monitor.look(self.method.backbone).as_dict()
             self.state.metrics.append(row)
-            self.fabric.log_dict({k: v for k, v in row.items() if isinstance(v, float)}, step=self.state.step)
+            self._log({k: v for k, v in row.items() if isinstance(v, float)})
             left = (self.steps - self.state.step) * self.state.seconds / self.state.step
             words = describe(row, self.state.random)
             progress.say(f"epoch {round(done, 2):g}/{round(self.epochs, 2):g}  {words}  ETA {progress.duration(left)}")
