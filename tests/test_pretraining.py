@@ -1,5 +1,6 @@
 """The loop: exact resume after SIGKILL, accumulation, NaN, refusal, and that a run says how it stands."""
 
+import contextlib
 import errno
 import json
 import os
@@ -15,7 +16,7 @@ from safetensors.torch import load_file
 
 import whytransfer
 from whytransfer.errors import InputError, RunError
-from whytransfer.pretraining import describe
+from whytransfer.pretraining import Pretraining, describe
 
 SMALL = {
     "images": "scenes:96:0:24",
@@ -28,6 +29,7 @@ SMALL = {
     "splits": 2,
     "accelerator": "cpu",
 }
+SUPERVISED = {**SMALL, "method": "supervised", "queue": None, "splits": None}
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -137,6 +139,34 @@ def test_iterations_end_inside_an_epoch_and_a_stop_at_its_end_loses_nothing(tmp_
     assert epochs[0] == epochs[1] == [1, 8 / 6] and losses[0] == losses[1]
 
 
+NOT_TIMED = ("epoch", "loss", "knn", "pairs", "spread", "rank")
+
+
+@pytest.mark.parametrize(("epochs", "at"), [(1, 3), (2, 3), (2, 6)])
+def test_a_stop_at_the_last_step_of_an_epoch_or_run_reports_what_the_whole_run_does(tmp_path, epochs, at):
+    settings = {**SUPERVISED, "images": "scenes:48:0:16", "size": 16, "epochs": epochs}
+    whole = whytransfer.pretrain(out=tmp_path / "whole", **settings)
+    steps, original = 0, Pretraining._step
+
+    def counted(self, *args):
+        nonlocal steps
+        steps += 1
+        if steps == at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, *args)
+
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr(Pretraining, "_step", counted)
+        whytransfer.pretrain(out=tmp_path / "stopped", **settings, save_minutes=0)
+    assert steps == at
+    stopped = whytransfer.pretrain(out=tmp_path / "stopped", **settings)
+    timed = {"run", "seconds", "images_per_second", "waiting_for_data"}
+    assert {k: v for k, v in stopped.items() if k not in timed} == {k: v for k, v in whole.items() if k not in timed}
+    files = [(tmp_path / f / "metrics.jsonl").read_text().splitlines() for f in ("whole", "stopped")]
+    rows = [[[json.loads(line)[k] for k in NOT_TIMED] for line in lines] for lines in files]
+    assert len(rows[0]) == epochs and rows[0] == rows[1]
+
+
 def test_queues_and_banks_are_not_sent_around():
     from whytransfer.backbones.resnet import build as resnet
     from whytransfer.methods import build
@@ -206,6 +236,44 @@ def test_a_nan_loss_stops_with_the_step_and_what_to_try(tmp_path, monkeypatch):
     assert state["step"] == 6 and all(torch.isfinite(v).all() for v in state["backbone"].values())
 
 
+def test_an_update_that_ruins_the_weights_is_not_saved_nor_called_finished(tmp_path):
+    settings = {**SUPERVISED, "images": "scenes:16:0:16", "epochs": 1, "lr": 1e20, "size": 16, "warmup_epochs": 0.0}
+    with pytest.raises(RunError, match=r"weights were found to be NaN, .* at step 1\. Last good checkpoint: none,"):
+        whytransfer.pretrain(out=tmp_path / "run", **settings, monitor=False)
+    assert not list((tmp_path / "run").glob("*.safetensors")) and not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+def test_a_good_checkpoint_is_not_overwritten_by_ruined_weights(tmp_path, monkeypatch):
+    from whytransfer.methods.supervised import Supervised
+
+    def ruin(self, out, share):
+        if share == 1.0:  # the loss of the last step was finite, its update is not
+            next(self.backbone.parameters()).data[0, 0, 0, 0] = float("nan")
+
+    monkeypatch.setattr(Supervised, "after_step", ruin)
+    settings = {**SUPERVISED, "images": "scenes:48:0:16", "size": 16, "epochs": 1}
+    for good in (2, 2):  # continued, it says the same
+        with pytest.raises(RunError, match=rf"at step 3\. Last good checkpoint: step {good},.*lower --lr"):
+            whytransfer.pretrain(out=tmp_path / "run", **settings, monitor=False, save_minutes=0)
+        state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+        assert state["step"] == good and all(torch.isfinite(v).all() for v in state["backbone"].values())
+    state["method"] |= {k: v * float("nan") for k, v in state["method"].items() if v.is_floating_point()}
+    torch.save(state, tmp_path / "run" / "checkpoint.pt")
+    with pytest.raises(RunError, match=r"at step 2\. Last good checkpoint: none"):
+        whytransfer.pretrain(out=tmp_path / "run", **settings, monitor=False)
+
+
+def test_a_standing_that_is_not_finite_is_null_and_described():
+    from whytransfer.commands.pretrain import _summary
+    from whytransfer.monitor import Standing
+
+    standing = Standing(50.0, 10.0, float("nan"), float("inf")).as_dict()
+    assert json.loads(json.dumps(standing, allow_nan=False)) == {"knn": 50, "pairs": 10, "spread": None, "rank": None}
+    assert "spread nan  rank nan" in describe({"loss": 1.0, **standing}, {})
+    summary = _summary(Path("run"), {"loss": 1.0, "width": 8, "random": standing, **standing})
+    assert "broken: some features are not finite" in summary["standing"]
+
+
 def test_a_disk_that_is_full_for_tensorboard_is_told_of_as_such(tmp_path, monkeypatch):
     from lightning_fabric import Fabric
 
@@ -216,7 +284,7 @@ def test_a_disk_that_is_full_for_tensorboard_is_told_of_as_such(tmp_path, monkey
             raise ValueError("you tried to log 0.1 which is currently not supported") from error  # as its logger does
 
     monkeypatch.setattr(Fabric, "log_dict", full)
-    settings = {**SMALL, "method": "supervised", "queue": None, "splits": None, "epochs": 1}
+    settings = {**SUPERVISED, "epochs": 1}
     with pytest.raises(RunError, match=r"the disk is full: .*tensorboard could not be written.*from its last checkp"):
         whytransfer.pretrain(out=tmp_path / "run", **settings, monitor=False)
     monkeypatch.setattr(Fabric, "log_dict", lambda *_, **__: {}["a defect"])

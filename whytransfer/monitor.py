@@ -6,6 +6,7 @@ Both are measured on the untrained backbone first: a run can end below random fe
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +34,9 @@ class Standing:
     rank: float
 
     def as_dict(self) -> dict[str, float | None]:
-        return {"knn": self.knn, "pairs": self.pairs, "spread": self.spread, "rank": self.rank}
+        """As JSON holds it: None for what is not finite."""
+        values = {"knn": self.knn, "pairs": self.pairs, "spread": self.spread, "rank": self.rank}
+        return {k: v if v is not None and math.isfinite(v) else None for k, v in values.items()}
 
 
 class Monitor:

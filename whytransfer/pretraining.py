@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import statistics
 import time
@@ -111,6 +112,7 @@ class Pretraining:
         self._speeds: list[float] = []
         self._wait_s = 0.0
         self._stop = False
+        self._good: int | None = None  # step of the checkpoint on disk, whose losses and weights are finite
 
     def fit(self) -> dict[str, Any]:
         """Train to the end of the plan, from the last checkpoint if there is one; return what `--json` prints."""
@@ -207,18 +209,28 @@ class Pretraining:
             return
         first = int((~torch.isfinite(recent)).nonzero()[0])
         step = self.state.step - len(recent) + first
-        kept = f"step {self.run.last_saved}" if self.run.last_saved is not None else "none yet"
-        raise RunError(
-            f"the loss became {float(recent[first])} at step {step} (epoch {step // self.per_epoch}). "
-            f"Last good checkpoint: {kept}, in {self.run.path}. Try a lower --lr, a longer --warmup-epochs, a larger "
-            "--batch, or --precision 32; then start in a new --out."
+        raise self._diverged(f"the loss became {float(recent[first])} at step {step} (epoch {step // self.per_epoch})")
+
+    def _check_weights(self) -> None:
+        """Stop where a weight or a statistic is NaN, infinite, or so large that the squares overflow: at saves only."""
+        state = [*self.method.parameters(), *self.method.buffers()]
+        norm = nn.utils.get_total_norm([t.detach() for t in state if t.is_floating_point()])
+        if not bool(torch.isfinite(norm)):
+            raise self._diverged(f"the weights were found to be NaN, infinite or overflowing at step {self.state.step}")
+
+    def _diverged(self, what: str) -> RunError:
+        kept = "none" if self._good is None else f"step {self._good}"
+        return RunError(
+            f"{what}. Last good checkpoint: {kept}, in {self.run.path}. Try a lower --lr, a longer --warmup-epochs, a "
+            "larger --batch, or --precision 32; then start in a new --out."
         )
 
     def _keep(self, losses: list[Tensor]) -> None:
-        """Move the losses of the steps since the last save into the state, once they are known to be finite."""
+        """Move the losses since the last save into the state, once they and the weights are known to be finite."""
         if losses:
             self._check(losses, always=True)
             self.state.epoch_losses += torch.stack(losses).float().tolist()
+        self._check_weights()
 
     def _log_step(self, loss: Tensor, optimizer: Any, update: progress.Update) -> None:
         every = 1 if self.fabric.device.type == "cpu" else 20
@@ -267,12 +279,15 @@ class Pretraining:
                     **vars(self.state),
                 }
             )
+        self._good = self.state.step
         self.fabric.barrier()
 
     def _restore(self, saved: dict[str, Any], optimizer: Any) -> None:
         self.method.load_state_dict(saved["method"])
         optimizer.load_state_dict(saved["optimizer"])
         self.state = State(**{k: saved[k] for k in vars(self.state) if k in saved})
+        self._check_weights()
+        self._good = self.state.step
         progress.say(f"continuing {self.run.path} at step {self.state.step} of {self.steps}")
 
     def _finish(self) -> dict[str, Any]:
@@ -295,7 +310,8 @@ def describe(row: dict[str, Any], random: dict[str, Any]) -> str:
         words.append(f"kNN {row['knn']:.1f} % (random features {_percent(random.get('knn'), 1)})")
     if "pairs" in row:
         words.append(f"pairs {row['pairs']:.0f} % (random {_percent(random.get('pairs'), 0)})")
-        words.append(f"spread {row['spread']:.2f}  rank {row['rank']:.0f}")
+        spread, rank = (math.nan if row[k] is None else row[k] for k in ("spread", "rank"))
+        words.append(f"spread {spread:.2f}  rank {rank:.0f}")
     if "images_per_second" in row:
         words.append(f"{row['images_per_second']:.0f} images/s")
     return "  ".join(words)

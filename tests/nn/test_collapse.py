@@ -34,6 +34,14 @@ def test_rank_of_two_unequal_directions_and_of_one_line():
     assert effective_rank(torch.zeros(30, 6)) == 0.0
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_features_that_are_not_finite_have_no_rank_and_a_verdict(value):
+    x = torch.ones(30, 6)
+    x[3, 2] = value
+    assert math.isnan(effective_rank(x)) and math.isnan(spread(x))
+    assert verdict(spread(x), effective_rank(x), 6).startswith("broken: some features are not finite")
+
+
 def test_rank_ignores_rotation_and_scale():
     x = torch.randn(60, 10, dtype=torch.float64)
     q, _ = torch.linalg.qr(torch.randn(10, 10, dtype=torch.float64))

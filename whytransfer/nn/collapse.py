@@ -29,9 +29,12 @@ def spread(features: Tensor) -> float:
 def effective_rank(features: Tensor) -> float:
     """exp of the entropy of the singular values: how many directions the features use [Roy 2007; Garrido 2023, RankMe].
 
-    features (N, D), not centred. Between 1 (all on one line) and min(N, D) (all directions alike); 0 for zeros.
+    features (N, D), not centred. Between 1 (all on one line) and min(N, D) (all directions alike); 0 for zeros,
+    NaN where a feature is not finite.
     """
     x = features.double()
+    if not bool(torch.isfinite(x).all()):
+        return math.nan
     gram = x.T @ x if x.shape[1] <= x.shape[0] else x @ x.T
     singular = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
     if not float(singular.sum()) > 0:
@@ -45,6 +48,8 @@ def verdict(spread: float, rank: float, width: int) -> str:
 
     Rules of thumb, not statistics; whether features are any good is for a readout to say.
     """
+    if not (math.isfinite(spread) and math.isfinite(rank)):
+        return "broken: some features are not finite; try a lower learning rate, or --precision 32"
     if spread < COLLAPSED_SPREAD or rank < COLLAPSED_RANK:
         return (
             f"collapsed: nearly one feature for all images (spread {spread:.3f}, rank {rank:.1f} of {width}); "
