@@ -114,6 +114,23 @@ def test_no_gpu_is_said_and_not_replaced(monkeypatch):
         pretrain.device_of("cuda")
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"backbone": "resnet19"}, "unknown backbone 'resnet19'"),
+        ({"batch": 4096}, "--batch 4096 is larger than the data: 64 images"),
+        ({"method": "moco-v2", "batch": 24, "queue": 64, "splits": 2}, "64 keys is not divisible by"),
+        ({"method": "supervised", "batch": 10, "accumulate": 4}, "split evenly into 4 parts"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_is_decoded(tmp_path, monkeypatch, given, message):
+    from whytransfer.images.cache import PixelCache
+
+    monkeypatch.setattr(PixelCache, "open", lambda *_, **__: pytest.fail("decoded first"))
+    with pytest.raises(InputError, match=message):
+        pretrain.pretrain(images="scenes:64:0:24", out=tmp_path / "run", **given)
+
+
 def test_unusual_settings_are_said(capsys):
     eight = range(8)
     card.say_what_is_unusual(settings(method="moco-v2"), "moco-v2", {"queue": 16}, eight)

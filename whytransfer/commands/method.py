@@ -107,6 +107,18 @@ def build_method(s: Any, pixels: Any, options: dict[str, Any]) -> Any:
     return methods.build(s.method, backbone, classes=classes, images=len(pixels), seed=s.seed, **options)
 
 
+def ready(s: Any, images: Any) -> tuple[Any, Any, dict[str, Any]]:
+    """The method for these images, decoded or not, with its Training and options; InputError for what cannot be."""
+    from whytransfer.loading import check_parts, steps_per_epoch
+
+    training, options = planned(s, len(images))
+    method = build_method(s, images, options)
+    steps_per_epoch(len(images), training.batch)  # refuses a batch that is larger than the data
+    check_parts(training.batch, s.accumulate, 1)
+    method.check_batch(training.batch, s.accumulate)
+    return method, training, options
+
+
 def classes_of(pixels: Any, method: str) -> int | None:
     """How many classes a method is told of: of images, boxes or pixels; InputError where it needs what is not there."""
     from whytransfer.images import require_labels, targets

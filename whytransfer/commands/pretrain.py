@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,7 @@ from pydantic import Field
 
 from whytransfer.commands.card import make_card, say_what_changed, say_what_is_unusual, write_config
 from whytransfer.commands.common import Settings, print_json, print_table
-from whytransfer.commands.method import build_method, given_options, known_method, planned, recipe_for, views_for
+from whytransfer.commands.method import given_options, known_method, ready, recipe_for, views_for
 from whytransfer.commands.regions import check_masks, open_targets, with_regions
 from whytransfer.errors import InputError
 
@@ -124,7 +125,8 @@ def pretrain(**settings: Any) -> dict[str, Any]:
 def run(s: PretrainSettings) -> dict[str, Any]:
     """Wire the settings to objects and train."""
     from whytransfer import progress
-    from whytransfer.loading import check_parts, steps_per_epoch
+    from whytransfer.commands.data import opened
+    from whytransfer.loading import check_parts
     from whytransfer.pretraining import Plan, Pretraining
     from whytransfer.runs import RunFolder, writable_folder
     from whytransfer.views.engine import Viewer
@@ -135,10 +137,11 @@ def run(s: PretrainSettings) -> dict[str, Any]:
     check_masks(s.masks, s.method, paper.needs)
     given_options(s)  # refuses a misspelt or foreign one before any image is read
     views = views_for(recipe(recipe_for(s.recipe or paper.recipe, paper)), paper.views)
-    pixels, val = open_pixels(s, s.images), open_pixels(s, s.val) if s.val else None
-    training, options = planned(s, len(pixels))
-    method = build_method(s, pixels, options)
-    steps_per_epoch(len(pixels), training.batch)  # refuses a batch that is larger than the data
+    images = opened(s.images)
+    method, training, options = ready(s, images)  # refuses what cannot be trained before anything is decoded
+    pixels, val = open_pixels(s, images), open_pixels(s, s.val) if s.val else None
+    if len(pixels) < len(images):  # unreadable ones were left out
+        method, training, options = ready(s, pixels)
     fabric = _fabric(s)
     check_parts(training.batch, s.accumulate, fabric.world_size)
     method.check_batch(training.batch, s.accumulate * fabric.world_size)
@@ -179,11 +182,12 @@ def show(s: PretrainSettings) -> None:
     print(f"next: whytransfer transfer --backbone {backbones} --task readout --train ... --test ... --out ...")
 
 
-def open_pixels(s: PretrainSettings, spec: str) -> Any:
+def open_pixels(s: PretrainSettings, images: Any) -> Any:
+    """The decoded images of a set, or of the set that a string names."""
     from whytransfer.commands.data import cached, opened
 
     side = None if s.cache_px == 0 else s.cache_px or 2 * s.size
-    return cached(opened(spec), side, s.cache_gb, s.skip_unreadable)
+    return cached(opened(images) if isinstance(images, str) else images, side, s.cache_gb, s.skip_unreadable)
 
 
 def device_of(name: str) -> Any:
@@ -254,6 +258,7 @@ def _summary(out: Path, result: dict[str, Any]) -> dict[str, Any]:
         words += "random features"
     else:
         words = f"pair matching {result['pairs']:.1f} %, random features {random['pairs']:.1f} % (no labels, so no kNN)"
-    words += f"; {verdict(result['spread'], result['rank'], result['width'])}"
+    spread, rank = (math.nan if result[k] is None else result[k] for k in ("spread", "rank"))  # null in the card
+    words += f"; {verdict(spread, rank, result['width'])}"
     randoms = {f"random_{k}": v for k, v in random.items()}
     return {"run": str(out), **summary, **randoms, "standing": words}

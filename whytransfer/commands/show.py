@@ -15,7 +15,9 @@ class ShowViewsSettings(Settings):
     """Draw a recipe's views as a contact sheet: each picture with its crops marked, then what the network sees of it.
 
     Look at it before training: what the views change is what the backbone learns to ignore. With the same --images,
-    --recipe, --size, --cache-px and --seed these are the very views of a pretraining run, from epoch 0 on.
+    --recipe, --size, --cache-px and --seed these are the very views of a pretraining run, from epoch 0 on. Two
+    exceptions: supervised methods given ladder-N train on ladder-N-supervised (show that one), and a run with
+    --skip-unreadable counts only the readable images, so that those behind an unreadable one are drawn otherwise.
 
     Examples:
       whytransfer show views --images photos/ --recipe default --out views.png
