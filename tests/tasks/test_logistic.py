@@ -7,10 +7,11 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from whytransfer.errors import InputError
-from whytransfer.tasks.logistic import CS, fit, fit_path, stratified_folds
+from whytransfer.tasks.logistic import CS, Basis, fit, fit_path, stratified_folds
 from whytransfer.tasks.softmax import Problems, Solver
 
 
@@ -54,6 +55,23 @@ def test_each_point_of_a_path_is_the_optimum_of_its_own_penalty():
             rows = member[:, p] > 0
             oracle = LogisticRegression(C=c, tol=1e-8, max_iter=5000).fit(x[rows].numpy(), y[rows].numpy())
             np.testing.assert_allclose(weights[:-1, p].numpy(), oracle.coef_.T, atol=2e-3 * abs(oracle.coef_).max())
+
+
+def test_weak_penalties_on_separable_data_are_followed_as_far_as_scikit_learn_does():
+    """scikit-learn stops at small gradients, so its accuracy there is no reference: its objective is higher."""
+    digits = load_digits()
+    x, y = digits.data[:560], digits.target[:560]
+    x = (x - x.mean(0)) / np.where(x.std(0) > 0, x.std(0), 1)
+    basis = Basis.of(torch.from_numpy(x), False)
+    z = basis.project(torch.from_numpy(x).float())
+    solver = Solver(Problems(z, torch.from_numpy(y), z.new_ones(560, 1), 10))
+    for c in CS:
+        weights, done = solver.solve(1 / (c * solver.problems.total))
+        assert bool(done.all())
+        if any(np.isclose(c, weak) for weak in (1e3, 1e4, 1e5)):
+            ours = [t.double().numpy() for t in basis.raw(weights[:, 0])]
+            oracle = LogisticRegression(C=c, tol=1e-6, max_iter=20000).fit(x, y)
+            assert objective(*ours, x, y, c) < 1.002 * objective(oracle.coef_.T, oracle.intercept_, x, y, c)
 
 
 def test_float32_is_as_good_as_float64():

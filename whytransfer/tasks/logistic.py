@@ -71,7 +71,9 @@ def fit_path(
 ) -> Fit:
     """Choose C by cross-validation over the whole path and fit on everything with it; of equal Cs the smallest.
 
-    features (N, D) float, labels (N,) int64 in range(classes), any device. `tolerance` is relative to the objective.
+    features (N, D) float, labels (N,) int64 in range(classes), any device. `tolerance` is relative to the objective,
+    or to 0.01 nats where that is more. Where classes can be separated, accuracy at C of 10^4 and more can differ by a
+    point from scikit-learn's (700 digits: 93.6 against 94.6 % at 10^5), which stops earlier: its objective is higher.
     Raises InputError for fewer than two classes, non-finite features or fewer samples than folds.
     """
     started = time.perf_counter()
