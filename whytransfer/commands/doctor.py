@@ -53,15 +53,16 @@ def doctor(**settings: Any) -> dict[str, Any]:
 def run(s: DoctorSettings) -> dict[str, Any]:
     """The machine, the ceilings, and the plan."""
     from whytransfer.commands import pretrain as p
+    from whytransfer.commands.method import build_method, known_method, planned
     from whytransfer.loading import steps_per_epoch
 
     shared = {k: v for k, v in dict(s).items() if k in p.PretrainSettings.model_fields}
     plan = p.PretrainSettings.made_from(shared | {"out": Path("unused")})
-    p.known_method(s.method)
+    known_method(s.method)
     pixels = p.open_pixels(plan, s.images)
-    training, options = p.planned(plan, len(pixels))
+    training, options = planned(plan, len(pixels))
     steps = s.iterations or steps_per_epoch(len(pixels), training.batch) * training.epochs
-    method = p.build_method(plan, pixels, options)
+    method = build_method(plan, pixels, options)
     device = p.device_of("auto")
     rates = _ceilings(s, pixels, method, training, device)
     parameters = sum(x.numel() for x in method.parameters())

@@ -89,7 +89,14 @@ def fcos(channels: list[int], strides_px: list[int], hidden: int, classes: int) 
     from torchvision.ops import FeaturePyramidNetwork
     from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-    pyramid: Any = FeaturePyramidNetwork(channels, hidden, extra_blocks=LastLevelP6P7(hidden, hidden))
+    class Coarser(LastLevelP6P7):
+        """P6 and P7, not in bfloat16: of a map of one cell oneDNN then gives gradients that are no numbers."""
+
+        def forward(self, p: list[Tensor], c: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
+            with torch.autocast(p[-1].device.type, enabled=False):
+                return super().forward([full_precision(x) for x in p], [full_precision(x) for x in c], names)
+
+    pyramid: Any = FeaturePyramidNetwork(channels, hidden, extra_blocks=Coarser(hidden, hidden))
     pyramid.out_channels = hidden
     cells = AnchorGenerator(tuple((px,) for px in strides_px), ((1.0,),) * len(strides_px))
     return FCOS(pyramid, num_classes=classes, anchor_generator=cells)
