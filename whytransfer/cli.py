@@ -104,7 +104,7 @@ def _top_level(name: str) -> None:
 
         sys.stdout.write(f"whytransfer {version('whytransfer')}\n")
     else:
-        lines = (f"  {command:12}{(s.__doc__ or '').splitlines()[0]}\n" for command, s in _settings_by_command())
+        lines = (f"  {command:15}{(s.__doc__ or '').splitlines()[0]}\n" for command, s in _settings_by_command())
         sys.stdout.write(f"{DESCRIPTION}\nCommands:\n{''.join(lines)}")
     sys.exit(0)
 

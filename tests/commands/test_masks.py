@@ -109,4 +109,4 @@ def test_help_teaches_with_examples(capsys, command):
     text = capsys.readouterr().out
     assert "Examples:" in text and f"whytransfer {command}" in text and "--json" in text
     assert call("--help") == 0
-    assert f"  {command:12}" in capsys.readouterr().out
+    assert f"  {command:15}" in capsys.readouterr().out

@@ -211,7 +211,7 @@ STANDING = {"knn": 40.0, "pairs": 50.0, "spread": 0.3, "rank": 90.0}
     ("now", "before", "words"),
     [
         (STANDING, {**STANDING, "knn": 30.0}, "kNN 40.0 %, random features 30.0 %: 10.0 points above random features"),
-        (STANDING, {**STANDING, "knn": 42.5}, "2.5 points BELOW random features; healthy"),
+        (STANDING, {**STANDING, "knn": 42.5}, "2.5 points BELOW random features; not collapsed"),
         ({**STANDING, "knn": None}, {"knn": None, "pairs": 20.0}, "pair matching 50.0 %, random features 20.0 %"),
         ({**STANDING, "rank": 1.1}, STANDING, "collapsed: nearly one feature"),
         (STANDING, {}, "not watched"),

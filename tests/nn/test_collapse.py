@@ -51,8 +51,8 @@ def test_rank_ignores_rotation_and_scale():
 @pytest.mark.parametrize(
     ("numbers", "begins"),
     [
-        ((0.14, 100, 512), "healthy"),
-        ((0.06, 40, 2048), "healthy"),
+        ((0.14, 100, 512), "not collapsed"),
+        ((0.06, 40, 2048), "not collapsed"),
         ((0.033, 3.6, 512), "narrow"),
         ((0.001, 1.0, 512), "collapsed"),
     ],

@@ -111,7 +111,9 @@ def reading(results: list[Any]) -> str:
     sentences = []
     for metric, better, worse in (("pose", "appearance", "spatial"), ("colour", "spatial", "appearance")):
         a, b = found[models[better], metric], found[models[worse], metric]
-        apart = "beyond their intervals" if a.low > b.high or b.low > a.high else "within their intervals"
+        if not (a.low > b.high or b.low > a.high):
+            sentences.append(f"{metric}: {better} and {worse} cannot be told apart here")
+            continue
         more = f"{better} over {worse}" if a.value > b.value else f"{worse} over {better}"
-        sentences.append(f"{metric}: {more} by {abs(a.value - b.value):.2f} R2, {apart}")
+        sentences.append(f"{metric}: {more} by {abs(a.value - b.value):.2f} R2, beyond their intervals")
     return "Trade-off — " + "; ".join(sentences) + "."

@@ -44,7 +44,7 @@ def effective_rank(features: Tensor) -> float:
 
 
 def verdict(spread: float, rank: float, width: int) -> str:
-    """What the two numbers of pooled backbone features of width D mean: "healthy", or "narrow: ..", "collapsed: ..".
+    """What the two numbers of pooled features of width D mean: "not collapsed", or "narrow: ..", "collapsed: ..".
 
     Rules of thumb, not statistics; whether features are any good is for a readout to say.
     """
@@ -57,4 +57,4 @@ def verdict(spread: float, rank: float, width: int) -> str:
         )
     if spread < NARROW_SPREAD or rank < NARROW_RANK_SHARE * width:
         return f"narrow: few directions carry the features (spread {spread:.3f}, rank {rank:.1f} of {width}); watch it"
-    return "healthy"
+    return "not collapsed"
