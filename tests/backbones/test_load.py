@@ -308,7 +308,8 @@ def test_timm_missing(monkeypatch):
         ("runs/nothing", "no backbone at runs/nothing: there is no such file or folder"),
         ("weights.pth", "no backbone at weights.pth"),
         ("random:resnet18+random:resnet34", r"asks for a fusion \(A\+B\), which arrives in a later version"),
-        ("something", r"unknown backbone 'something'. It can be a run folder; a weight file .*random:ARCH\[:SEED\]"),
+        ("something", "unknown backbone 'something': there is no file or folder of that name here"),
+        ("something", r"It can be a run folder; a weight file .*random:ARCH\[:SEED\]"),
     ],
 )
 def test_specs_that_name_nothing(spec: str, message: str):

@@ -6,7 +6,7 @@ from typing import Annotated
 import pytest
 from pydantic import Field, ValidationError
 
-from whytransfer.commands.common import Settings, print_json, print_table
+from whytransfer.commands.common import Settings, in_words, print_json, print_table
 from whytransfer.errors import InputError
 
 
@@ -32,6 +32,22 @@ def test_settings_are_made_frozen_with_their_defaults():
     with pytest.raises(ValidationError, match="frozen"):
         plan.batch = 5
     assert hash(plan) == hash(Plan(batch=4))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "row"),
+    [
+        ("images_per_second", 211.372, ("speed", "211.4 images/s")),
+        ("step_images_per_second", 12345.6, ("step", "12,346 images/s")),
+        ("peak_memory_gb", 1.5, ("peak memory", "1.5 GiB")),
+        ("state_bytes_per_image", 17, ("state", "17 bytes per image")),
+        ("knn", 23.75, ("kNN accuracy", "23.75 %")),
+        ("run", "runs/mine", ("run", "runs/mine")),
+        ("loss", 2.125, ("loss", "2.125")),
+    ],
+)
+def test_a_summary_is_told_in_words_with_its_units(key, value, row):
+    assert in_words(key, value) == row
 
 
 def test_json_is_one_object_per_line(capsys):

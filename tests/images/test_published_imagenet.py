@@ -73,9 +73,11 @@ def test_what_is_wrong_with_an_imagenet_folder_is_said(tmp_path):
         InputError, match="line 2 of .*ground_truth.txt should be a class number of meta.mat, found '13'"
     ):
         open_images(f"imagenet:{tmp_path}:val")
-    write(data / "meta.mat", b"x" * 300)
-    with pytest.raises(InputError, match="meta.mat is damaged"):
-        open_images(f"imagenet:{tmp_path}:val")
+    whole = (data / "meta.mat").read_bytes()
+    for damaged in (b"x" * 300, *(whole[: len(whole) * part // 8] for part in range(8)), whole[:200] + whole[201:]):
+        write(data / "meta.mat", damaged)
+        with pytest.raises(InputError, match="meta.mat is damaged"):
+            open_images(f"imagenet:{tmp_path}:val")
     (data / "meta.mat").unlink()
     with pytest.raises(InputError, match="meta.mat, which says what the numbers .* is missing"):
         open_images(f"imagenet:{tmp_path}:val")

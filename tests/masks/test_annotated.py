@@ -156,6 +156,11 @@ def test_bsds_has_a_label_map_per_person(tmp_path):
     first, second = engine.segmentations(sample())
     assert len(first) == 1 and second.areas().tolist() == [16, 16, 16] and second.labels is None
     assert np.array_equal(engine(sample()).maps, first.maps)
+    whole = (tmp_path / "truth" / "a.mat").read_bytes()
+    for part in range(8):
+        (tmp_path / "truth" / "a.mat").write_bytes(whole[: len(whole) * part // 8])
+        with pytest.raises(InputError, match="a.mat is no ground truth of BSDS500 .*cannot be read as a MATLAB file"):
+            engine(sample())
     savemat(tmp_path / "truth" / "a.mat", {"other": 1})
     with pytest.raises(InputError, match="a.mat is no ground truth of BSDS500"):
         engine(sample())

@@ -9,6 +9,7 @@ from tiny import Tiny, views
 
 from whytransfer.errors import InputError
 from whytransfer.methods import METHODS, build, options_of
+from whytransfer.methods.exemplar_small import ExemplarSmall
 from whytransfer.records import Views
 
 
@@ -39,6 +40,7 @@ def test_one_label_for_all_leaves_only_the_positive():
 def test_settings_are_those_of_moco_v2_small():
     assert options_of("exemplar-small") == options_of("moco-v2-small")
     small, moco = METHODS["exemplar-small"], METHODS["moco-v2-small"]
+    assert small is ExemplarSmall
     assert (small.recipe, small.defaults, small.needs) == (moco.recipe, moco.defaults, ("labels",))
 
 

@@ -1,9 +1,10 @@
 """The exponential moving average in closed form; buffers stay the target's own."""
 
+import pytest
 import torch
 from torch import nn
 
-from whytransfer.nn.ema import frozen_copy, redrawn, update_ema
+from whytransfer.nn.ema import frozen_copy, redrawn, rising, update_ema
 
 
 def test_after_n_steps_towards_a_fixed_network_the_distance_is_m_to_the_n():
@@ -13,6 +14,11 @@ def test_after_n_steps_towards_a_fixed_network_the_distance_is_m_to_the_n():
         update_ema(target, online, 0.9)
     for now, then, goal in zip(target.parameters(), start, online.parameters(), strict=True):
         torch.testing.assert_close(now, goal + 0.9**7 * (then - goal), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("progress", "expected"), [(0, 0.9), (1 / 3, 0.925), (0.5, 0.95), (2 / 3, 0.975), (1, 1.0)])
+def test_a_momentum_rises_along_half_a_cosine(progress, expected):
+    assert rising(0.9, 1.0, progress) == pytest.approx(expected, rel=1e-12)
 
 
 def test_momentum_zero_copies_and_one_keeps():

@@ -67,7 +67,9 @@ def _unknown(spec: str) -> InputError:
         return InputError(f"no backbone at {spec}: there is no such file or folder")
     if ":" in spec:
         return unknown_name("kind of backbone", spec.partition(":")[0], _SCHEMES)
-    return InputError(f"unknown backbone {spec!r}. It can be {'; '.join(FORMS)}.")
+    return InputError(
+        f"unknown backbone {spec!r}: there is no file or folder of that name here. It can be {'; '.join(FORMS)}."
+    )
 
 
 def _from_file(path: Path) -> Backbone:

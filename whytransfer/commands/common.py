@@ -58,6 +58,24 @@ def print_json(records: Iterable[Mapping[str, Any]]) -> None:
     sys.stdout.flush()
 
 
+UNITS = {"_images_per_second": "images/s", "_gb": "GiB", "_seconds": "s", "_bytes_per_image": "bytes per image"}
+NAMES = {"images_per_second": ("speed", "images/s"), "seconds": ("time", "s"), "knn": ("kNN accuracy", "%")}
+NAMES |= {"random_knn": ("kNN accuracy of random features", "%"), "pairs": ("views matched to their picture", "%")}
+NAMES |= {"random_pairs": ("views matched by random features", "%")}
+
+
+def in_words(key: str, value: Any) -> tuple[str, str]:
+    """A row of a table from an entry of a summary: its key in words, its value with the unit that the key names.
+
+    in_words("step_images_per_second", 211.37) is ("step", "211.4 images/s").
+    """
+    name, unit = NAMES.get(key, ("", ""))
+    suffix = next((s for s in UNITS if key.endswith(s)), "") if not name else ""
+    name = name or (key.removesuffix(suffix) if suffix else key).replace("_", " ")
+    text = (f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}") if isinstance(value, float) else str(value)
+    return name, f"{text} {unit or UNITS.get(suffix, '')}".rstrip()
+
+
 def print_table(title: str, columns: list[str], rows: Iterable[Iterable[Any]]) -> None:
     """A table on standard output for people; all cells right-aligned but the first."""
     from rich.console import Console

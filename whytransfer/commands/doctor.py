@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from whytransfer.commands.common import Settings, print_json, print_table
+from whytransfer.commands.common import Settings, in_words, print_json, print_table
 
 
 class DoctorSettings(Settings):
@@ -192,13 +192,7 @@ def show(s: DoctorSettings) -> None:
     if s.as_json:
         print_json([found])
         return
-    units = {"_images_per_second": " images/s", "_gb": " GiB", "_seconds": " s", "_bytes_per_image": " bytes"}
-    rows = []
-    for key, value in found.items():
-        unit = next((u for suffix, u in units.items() if key.endswith(suffix)), "")
-        number = isinstance(value, float) and (f"{value:,.0f}" if value >= 1000 else f"{value:.4g}")
-        if key != "advice":  # said below
-            rows.append((key.replace("_", " "), f"{number}{unit}" if number else f"{value}"))
+    rows = [in_words(key, value) for key, value in found.items() if key != "advice"]  # which is said below
     print_table(f"doctor: {s.method} on {s.images}", ["", "value"], rows)
     share = 100 * found["waiting_for_data"]
     print(

@@ -20,9 +20,14 @@ class MasksSettings(Settings):
 
     Stopped anywhere, killed too, the same command goes on; images that are in the folder already, under any name, are
     not computed again. `whytransfer masks quality --help`: how good are they?
-    Engines: grid:N (n x n cells), felzenszwalb:SCALE:MIN_SIZE (DetCon's, as scikit-image gives it; several scales:
-    500,1000,1500), felzenszwalb-skimage, felzenszwalb-fast (OpenCV), mcg, annotated (the set's own masks),
-    annotated:PATH (COCO json, VOC or CamVid PNG folder, folder of masks), semantic (the set's classes of pixels).
+    Engines, by what they cost:
+      grid:N                        n x n cells; free
+      annotated, annotated:PATH     what people drew: the set's own masks, COCO json, VOC or CamVid PNG folder, folder
+      semantic                      the set's classes of pixels
+      felzenszwalb:SCALE:MIN_SIZE   DetCon's, equal to scikit-image's; several scales: 500,1000,1500; 40 ms a photograph
+      felzenszwalb-skimage, -fast   scikit-image's own, slower; OpenCV's, whose segments differ
+      mcg, mcg:FILE                 grouping of regions over several scales, overlapping, the best 16; seconds a
+                                    photograph; FILE: its ranking, by `whytransfer masks rank`
 
     Examples:
       whytransfer masks --images photos/ --engine felzenszwalb --out regions/

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,22 +46,18 @@ def run(s: MasksQualitySettings) -> Iterator[Any]:
 
     from whytransfer import progress
     from whytransfer.commands.data import opened
-    from whytransfer.masks import RegionStore, open_engine
+    from whytransfer.masks import open_engine
     from whytransfer.masks.annotated import Annotated
-    from whytransfer.masks.quality import from_store, measure
+    from whytransfer.masks.quality import measure
 
-    if (s.engine is None) == (s.masks is None):
-        raise InputError("give either --engine, to make regions now, or --masks, the folder of regions made before")
     truth = open_engine(s.truth)
     if not isinstance(truth, Annotated):
         raise InputError(f"--truth {s.truth}: what people drew is needed: annotated, or annotated:PATH")
-    store = RegionStore.open(s.masks) if s.masks else None
-    engine = open_engine(s.engine) if s.engine else None
     images = opened(s.images)
-    of = from_store(store, images) if store else lambda _, sample: engine(sample)  # type: ignore[misc]
+    regions_of, recipe = _regions(s, images)
     found, unknown = [], 0
     with progress.bar(f"quality on {images.name}", len(images)) as update:
-        for i, covered in measure(images, of, truth):
+        for i, covered in measure(images, regions_of, truth):
             update(i + 1)
             unknown += covered is None
             found += [] if covered is None else [covered]
@@ -70,12 +66,25 @@ def run(s: MasksQualitySettings) -> Iterator[Any]:
     overlaps = np.concatenate([covered.overlaps for covered in found])
     where = np.repeat(np.arange(len(found)), [len(covered.overlaps) for covered in found])
     classes = np.concatenate([covered.classes for covered in found])
-    recipe = (store or engine).recipe  # type: ignore[union-attr]
     origin = {"recipe": recipe, "truth": s.truth, "images": s.images, "images_without_object": unknown}
     origin["regions_per_image"] = float(np.mean([covered.regions for covered in found]))
     model = s.engine or str(s.masks)
     for name, chosen in _groups(classes, truth):
         yield _result(overlaps[chosen], where[chosen], len(found), name, model, images.name, origin, s.seed)
+
+
+def _regions(s: MasksQualitySettings, images: Any) -> tuple[Callable[[int, Any], Any], str]:
+    """What gives the regions of an image, kept or made now, and the recipe they were made by."""
+    from whytransfer.masks import RegionStore, open_engine
+    from whytransfer.masks.quality import from_store
+
+    if s.masks and not s.engine:
+        store = RegionStore.open(s.masks)
+        return from_store(store, images), store.recipe
+    if s.engine and not s.masks:
+        engine = open_engine(s.engine)
+        return lambda _, sample: engine(sample), engine.recipe
+    raise InputError("give either --engine, to make regions now, or --masks, the folder of regions made before")
 
 
 def _groups(classes: Any, truth: Any) -> Iterator[tuple[str, Any]]:

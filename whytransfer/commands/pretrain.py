@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from whytransfer.commands.card import make_card, say_what_changed, say_what_is_unusual, write_config
-from whytransfer.commands.common import Settings, print_json, print_table
+from whytransfer.commands.common import Settings, in_words, print_json, print_table
 from whytransfer.commands.method import given_options, known_method, ready, recipe_for, views_for
 from whytransfer.commands.regions import check_masks, open_targets, with_regions
 from whytransfer.errors import InputError
@@ -173,13 +173,12 @@ def show(s: PretrainSettings) -> None:
     if s.as_json:
         print_json([summary])
         return
-    rows = [
-        (k.replace("_", " "), f"{v:.4g}" if isinstance(v, float) else v) for k, v in summary.items() if v is not None
-    ]
+    rows = [in_words(k, v) for k, v in summary.items() if v is not None and k != "standing"]  # which is said below
     print_table(f"pretrained {s.out}", ["", "value"], rows)
     print(summary["standing"])
     backbones = f"{s.out} random:{s.backbone}"
     print(f"next: whytransfer transfer --backbone {backbones} --task readout --train ... --test ... --out ...")
+    print("      (--train and --test: images of the task you have in mind, labelled by one folder per class)")
 
 
 def open_pixels(s: PretrainSettings, images: Any) -> Any:

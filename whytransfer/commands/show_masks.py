@@ -71,7 +71,7 @@ def run(s: ShowMasksSettings) -> Path:
     pixels = PixelCache.open(subset(images, chosen), side)
     regions = open_regions(s.masks, pixels)
     shown = [pixels.pixels(i) for i in range(len(chosen))], [regions.regions(i) for i in range(len(chosen))]
-    sheet = region_sheet(*shown, views, s.size, s.seed, chosen, s.cell_px, regions.recipe)
+    sheet = region_sheet(*shown, views, s.size, s.seed, chosen, s.cell_px, s.masks)
     atomic_write(s.out, lambda file: sheet.save(file, format="PNG", optimize=True))
     return s.out
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from whytransfer.errors import InputError, unknown_name
 from whytransfer.images.folder import Files, sample, scan
 from whytransfer.images.index import Index, Names, build_index, first_of, missing_path
+from whytransfer.images.matlab import read_matlab
 from whytransfer.records import ImageSet, Sample
 
 SPLITS = {
@@ -118,14 +119,13 @@ def caltech101(root: Path) -> Files:
 
 def flowers102(root: Path, split: str) -> Files:
     """Oxford 102 Flowers [Nilsback 2008] with its published splits."""
-    from scipy.io import loadmat
     from torchvision.datasets import Flowers102
 
     folder = root / "flowers-102"
     _require("flowers102", folder, ["jpg", "imagelabels.mat", "setid.mat"])
     try:
-        numbers = loadmat(folder / "setid.mat", squeeze_me=True)[_FLOWERS_SETS[split]].reshape(-1).astype(np.int64)
-        labels = loadmat(folder / "imagelabels.mat", squeeze_me=True)["labels"].reshape(-1).astype(np.int64)
+        numbers = read_matlab(folder / "setid.mat")[_FLOWERS_SETS[split]].reshape(-1).astype(np.int64)
+        labels = read_matlab(folder / "imagelabels.mat")["labels"].reshape(-1).astype(np.int64)
         labels = labels[numbers - 1] - 1
     except (ValueError, TypeError, KeyError, IndexError, NotImplementedError) as error:
         raise InputError(f"flowers102: setid.mat or imagelabels.mat in {folder} is damaged: {error}") from None

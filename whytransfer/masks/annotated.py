@@ -38,6 +38,7 @@ class Masks(Protocol):
         self, name: str, size: Size
     ) -> tuple[Regions, ...] | None: ...  # one per annotator; None: unknown
     def files(self) -> Iterable[tuple[str, Path]]: ...
+    def stems(self) -> Iterator[str]: ...  # names of the images it knows
     def class_name(self, label: int) -> str: ...
 
 
@@ -98,7 +99,7 @@ class Annotated:
                 f"image {sample.name} carries no masks: give them as annotated:PATH, or open the images by the spec of "
                 "an annotated set (coco:ROOT, voc:ROOT::segmentation-train, scenes:COUNT)"
             )
-        known = first_of(sorted(name for name, _ in zip(_stems(self.masks), range(6), strict=False)))
+        known = first_of(sorted(name for name, _ in zip(self.masks.stems(), range(6), strict=False)))
         return InputError(
             f"image {sample.name} has no masks in {self.masks.path} (there are some for {known}). Annotate it, leave "
             "it out, or give such images no region with --allow-missing (missing_ok=True)."
@@ -191,10 +192,6 @@ def require_size(found: Size, wanted: Size, path: Path) -> None:
             f"{path}: the masks are {found[1]} x {found[0]} px and the image is {wanted[1]} x {wanted[0]} px: take "
             "both from the same release, or resize the masks (nearest)"
         )
-
-
-def _stems(masks: Masks) -> Iterator[str]:
-    return iter(masks.stems())  # type: ignore[attr-defined]
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -72,7 +72,7 @@ def _places(stored: int, asked: int) -> NDArray[np.int64]:
 
 
 @_jit
-def _map_runs(ids):  # type: ignore[no-untyped-def]
+def _map_runs(ids):
     """(N,) uint8 -> id of each run, and their lengths as bytes."""
     count = 1
     for k in range(1, len(ids)):
@@ -88,7 +88,7 @@ def _map_runs(ids):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _stack_runs(bits, plane):  # type: ignore[no-untyped-def]
+def _stack_runs(bits, plane):
     """(R N,) bool, masks of N pixels -> run lengths of each mask as bytes, zeros first."""
     planes = len(bits) // plane
     count = 2 * planes
@@ -107,7 +107,7 @@ def _stack_runs(bits, plane):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _put(out, place, number):  # type: ignore[no-untyped-def]
+def _put(out, place, number):
     while number >= 128:
         out[place] = (number & 127) | 128
         place, number = place + 1, number >> 7
@@ -116,7 +116,7 @@ def _put(out, place, number):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _take(lengths, place):  # type: ignore[no-untyped-def]
+def _take(lengths, place):
     """A length and where the next one begins."""
     number, shift = 0, 0
     while lengths[place] >= 128:
@@ -126,7 +126,7 @@ def _take(lengths, place):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _paint_map(ids, lengths, width, rows, columns, out):  # type: ignore[no-untyped-def]
+def _paint_map(ids, lengths, width, rows, columns, out):
     place, pixel = 0, 0
     for run in range(len(ids)):
         length, place = _take(lengths, place)
@@ -136,7 +136,7 @@ def _paint_map(ids, lengths, width, rows, columns, out):  # type: ignore[no-unty
 
 
 @_jit
-def _paint_stack(lengths, width, rows, columns, out):  # type: ignore[no-untyped-def]
+def _paint_stack(lengths, width, rows, columns, out):
     place, total = 0, (len(rows) - 1) * width
     for r in range(len(out)):
         pixel, covered = 0, False
@@ -148,7 +148,7 @@ def _paint_stack(lengths, width, rows, columns, out):  # type: ignore[no-untyped
 
 
 @_jit
-def _paint(pixel, end, width, rows, columns, value, out):  # type: ignore[no-untyped-def]
+def _paint(pixel, end, width, rows, columns, value, out):
     """Write pixels pixel ... end - 1 of the stored raster where the asked lines show them."""
     while pixel < end:
         y = pixel // width

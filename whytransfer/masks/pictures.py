@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from whytransfer.errors import InputError
 from whytransfer.images.index import is_image
+from whytransfer.images.matlab import read_matlab
 from whytransfer.masks.annotated import Size, of_values, require_size, stem
 from whytransfer.masks.regions import NO_REGION, Regions
 
@@ -184,12 +185,10 @@ class Drawings:
 
 
 def _drawn(path: Path) -> list[NDArray[np.integer]]:
-    from scipy.io import loadmat
-
     try:
-        people = loadmat(path)["groundTruth"].reshape(-1)
+        people = read_matlab(path, squeeze=False)["groundTruth"].reshape(-1)
         return [np.asarray(person["Segmentation"][0, 0]) for person in people]
-    except (OSError, ValueError, TypeError, KeyError, IndexError, NotImplementedError) as error:
+    except (ValueError, TypeError, KeyError, IndexError) as error:
         raise InputError(f"{path} is no ground truth of BSDS500 ({type(error).__name__}: {error})") from None
 
 

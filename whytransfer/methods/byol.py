@@ -7,7 +7,6 @@ their losses differ from one process's by the batch statistics.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from whytransfer.errors import InputError
 from whytransfer.nn import heads
-from whytransfer.nn.ema import redrawn, update_ema
+from whytransfer.nn.ema import redrawn, rising, update_ema
 from whytransfer.nn.losses import byol
 from whytransfer.nn.schedules import Training
 from whytransfer.records import Views
@@ -84,11 +83,8 @@ class BYOL(nn.Module):
         return self.target_projector(self.target_backbone(images).vector)
 
     def after_step(self, out: dict[str, Tensor], progress: float) -> None:
-        """The target follows; tau rises to 1 along half a cosine  [Grill 2020, §3.3].
-
-        progress counts the step just made, the published code the steps before it.
-        """
-        tau = 1 - (1 - self.tau) * (1 + math.cos(math.pi * progress)) / 2
+        """The target follows; tau rises to 1."""
+        tau = rising(self.tau, 1.0, progress)
         update_ema(self.target_backbone, self.backbone, tau)
         update_ema(self.target_projector, self.projector, tau)
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from whytransfer.errors import InputError
 from whytransfer.masks.pooling import Drawn, chances, draw, mean_features
-from whytransfer.methods.detcon import DetCon, DetConB, DetConS, per_region
+from whytransfer.methods.detcon import DetCon, DetConB, DetConS
+from whytransfer.nn.heads import per_region
 from whytransfer.records import Views
 
 ADDRESS = 65  # of the halves in `chance`, beside the draws of regions

@@ -46,6 +46,7 @@ class DetConBSmall(DetConB):
 
     recipe = "moco-v2"
     defaults = SMALL
+    presets = {}
 
     def __init__(
         self,

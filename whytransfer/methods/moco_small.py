@@ -13,7 +13,6 @@ them matters:
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 
 from whytransfer.errors import InputError
 from whytransfer.nn import heads
-from whytransfer.nn.ema import frozen_copy, update_ema
+from whytransfer.nn.ema import frozen_copy, rising, update_ema
 from whytransfer.nn.gather import gather, own_rows
 from whytransfer.nn.losses import info_nce, unit
 from whytransfer.nn.schedules import Training
@@ -90,7 +89,7 @@ class MoCoV2Small(nn.Module):
         return info_nce(q, k, others, self.T, keep)
 
     def after_step(self, out: dict[str, Tensor], progress: float) -> None:
-        """The key encoder follows; m rises from `m` to `m_end` along half a cosine."""
-        m = self.m_end - (self.m_end - self.m) * 0.5 * (1 + math.cos(math.pi * progress))
+        """The key encoder follows; m rises from `m` to `m_end`."""
+        m = rising(self.m, self.m_end, progress)
         update_ema(self.key_backbone, self.backbone, m)
         update_ema(self.key_projector, self.projector, m)

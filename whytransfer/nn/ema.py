@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
 from torch import nn
@@ -23,6 +24,15 @@ def redrawn(online: nn.Module, seed: int) -> nn.Module:
         order = torch.randperm(p.numel(), generator=generator).to(p.device)
         p.data = p.data.flatten()[order].view_as(p)
     return target
+
+
+def rising(start: float, end: float, progress: float) -> float:
+    """A momentum on its way from start to end along half a cosine, by the share of the run done  [Grill 2020, §3.3].
+
+    progress: 0 before the first step, 1 after the last. BYOL's and DetCon's code count the steps before the update;
+    the methods here also count the one just made.
+    """
+    return end - (end - start) * (1 + math.cos(math.pi * progress)) / 2
 
 
 @torch.no_grad()

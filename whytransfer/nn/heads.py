@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @contextmanager
@@ -52,3 +52,8 @@ def byol_mlp(width: int, hidden: int, dim: int, seed: int = 0) -> nn.Module:
             nn.init.trunc_normal_(linear.weight, std=std, a=-2 * std, b=2 * std)
         nn.init.zeros_(first.bias)
     return nn.Sequential(first, nn.BatchNorm1d(hidden), nn.ReLU(inplace=True), last)
+
+
+def per_region(head: nn.Module, x: Tensor) -> Tensor:
+    """A head over (B, M, ...) rows: batch norm sees the B M regions, repeated draws included."""
+    return torch.unflatten(head(x.flatten(0, 1)), 0, x.shape[:2])

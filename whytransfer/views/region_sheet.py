@@ -23,6 +23,7 @@ from whytransfer.views.sheet import COLOURS, FAINT, FRAME, GAP, INK, LINE, MARGI
 
 SIDE = 280  # of a view on the sheet, in pixels, at least
 APART = (150, 150, 150)  # colour of regions that the other view lacks
+NOTE = "numbered and coloured: the regions that exist in both views (positives)", "grey: in one view only"
 Masks = dict[int, NDArray[np.bool_]]  # by id, (H, W)
 
 
@@ -176,12 +177,14 @@ def _drawn(rows: list[_Row], heading: str, about: str) -> Image.Image:
     widths = [max(row.panels[c].width for row in rows) for c in range(4)]
     lefts = [MARGIN + sum(widths[:c]) + 2 * GAP * c for c in range(4)]
     heights = [max(p.height for p in row.panels) + LINE * max(map(len, row.captions)) + 2 * GAP for row in rows]
-    top = MARGIN + 34 + 2 * LINE + 2 * GAP
-    sheet = Image.new("RGB", (lefts[3] + widths[3] + MARGIN, top + sum(heights) + MARGIN), PAPER)
+    wide = lefts[3] + widths[3] + MARGIN
+    legend = _wrapped([*NOTE, *([f"regions: {about}"] if about else [])], wide - 2 * MARGIN)
+    top = MARGIN + 34 + (1 + len(legend)) * LINE + 2 * GAP
+    sheet = Image.new("RGB", (wide, top + sum(heights) + MARGIN), PAPER)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     pen.text((MARGIN, MARGIN), heading, INK, ImageFont.load_default(24))
-    note = "numbered and coloured: the regions that exist in both views (positives); grey: in one view only"
-    pen.text((MARGIN, MARGIN + 34), " | ".join(filter(None, [about, note])), FAINT, font)
+    for k, line in enumerate(legend):
+        pen.text((MARGIN, MARGIN + 34 + LINE * k), line, FAINT, font)
     for left, title, ink in zip(lefts, ("picture", "regions", "view 1", "view 2"), (INK, INK, *COLOURS), strict=False):
         pen.text((left, top - LINE - 4), title, ink, font)
     for row, height in zip(rows, heights, strict=True):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from whytransfer.errors import InputError
 from whytransfer.images.index import first_of
+from whytransfer.images.matlab import read_matlab
 from whytransfer.images.published.layout import Layout, rows
 
 CLASSES = 1000
@@ -37,13 +38,11 @@ def val_wnids(layout: Layout, root: Path, names: Sequence[str], train: Sequence[
 
 def _by_devkit(layout: Layout, devkit: Path, names: Sequence[str]) -> dict[str, str]:
     """Line k of the ground truth is the ILSVRC2012_ID of image k; meta.mat says which wnid that is."""
-    from scipy.io import loadmat
-
     meta = devkit / "meta.mat"
     if not meta.exists():
         raise layout.refusal(devkit, "meta.mat, which says what the numbers of the ground truth mean,")
     try:
-        synsets = loadmat(meta, squeeze_me=True)["synsets"]
+        synsets = read_matlab(meta)["synsets"]
         wnid_of = dict(zip(synsets["ILSVRC2012_ID"].tolist(), synsets["WNID"].tolist(), strict=True))
     except (ValueError, TypeError, KeyError, IndexError, NotImplementedError) as error:
         raise InputError(f"imagenet: {meta} is damaged: {error}") from None

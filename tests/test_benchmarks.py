@@ -1,0 +1,63 @@
+"""Every benchmark's own side runs, at a size that measures nothing: a benchmark nobody can run compares nothing."""
+
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(script, *arguments):
+    command = [sys.executable, str(ROOT / script), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for i in range(256):
+        (folder / f"{i % 2}").mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(folder / f"{i % 2}" / f"{i}.jpg")
+    return folder
+
+
+@pytest.mark.slow
+def test_pretraining_measures_our_side(photos):
+    found = json.loads(run("benchmarks/pretraining.py", "--images", photos, "--side", "ours", "--seconds", 0))
+    assert found["end_to_end"] > 0 and found["share_of_ready"] == found["end_to_end"] / found["ready_tensors"]
+
+
+def test_detcon_measures_our_side():
+    found = json.loads(run("benchmarks/detcon.py", "--one", "loss-b", "ours", 4))
+    assert found["seconds"] > 0 and found["value"] > 0
+
+
+def test_regions_of_one_engine(photos):
+    assert "grid:5" in run(
+        "benchmarks/regions.py", "--images", photos, "--engines", "grid:5", "--count", 2, "--rounds", 1
+    )
+
+
+def test_scenes_and_startup():
+    assert "images/s" in run("benchmarks/scenes.py", "--count", 32, "--threads", 1)
+    assert "per million" in run("benchmarks/startup.py", "--small")
+
+
+@pytest.mark.skipif(find_spec("lightly") is None, reason="compares with lightly (extra bench)")
+def test_views_beside_lightly():
+    assert "lightly" in run("benchmarks/views.py", "--count", 4, "--rounds", 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", ["studies/first_answer.py", "studies/methods.py"])
+def test_a_study_in_small(study, tmp_path):
+    said = run(study, "--data", tmp_path, "--out", tmp_path / "out", "--small", "--models", "supervised")
+    assert "supervised-0" in said and "knn" in said and "readout" in said
