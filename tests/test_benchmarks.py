@@ -57,7 +57,10 @@ def test_views_beside_lightly():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("study", ["studies/first_answer.py", "studies/methods.py"])
-def test_a_study_in_small(study, tmp_path):
-    said = run(study, "--data", tmp_path, "--out", tmp_path / "out", "--small", "--models", "supervised")
-    assert "supervised-0" in said and "knn" in said and "readout" in said
+@pytest.mark.parametrize(
+    ("study", "model"),
+    [("first_answer", "supervised"), ("methods", "supervised"), ("tune_small", "moco-v2-small")],
+)
+def test_a_study_in_small(study, model, tmp_path):
+    said = run(f"studies/{study}.py", "--data", tmp_path, "--out", tmp_path / "out", "--small", "--models", model)
+    assert model in said and "knn" in said and "readout" in said
