@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import pickle
 
 import numpy as np
 import pytest
@@ -143,3 +144,9 @@ def test_any_damage_ends_in_the_one_error(colours):
             damaged[rng.integers(0, min(len(damaged), 200), 3)] = rng.integers(0, 256, 3)
             with contextlib.suppress(Unreadable):
                 assert decode(damaged.tobytes(), "x").shape[2] == 3
+
+
+def test_an_unreadable_image_can_be_told_to_another_process():
+    told = pickle.loads(pickle.dumps(Unreadable("cat/0.jpg", "cut short")))
+    assert isinstance(told, Unreadable) and (told.name, told.reason) == ("cat/0.jpg", "cut short")
+    assert str(told) == "cannot read image cat/0.jpg: cut short"

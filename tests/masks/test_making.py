@@ -3,8 +3,10 @@
 import io
 import json
 import multiprocessing
+import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -215,7 +217,7 @@ class FakeRay(ModuleType):
 
 
 def test_on_ray_every_range_is_a_task(photos, tmp_path, monkeypatch):
-    """Against a stand-in: Ray itself is not among the test dependencies."""
+    """Against a stand-in, which shows what is handed over and when; Ray itself below."""
     fake = FakeRay()
     monkeypatch.setitem(sys.modules, "ray", fake)
     monkeypatch.setattr(making, "_RAY_RANGE", 2)
@@ -229,6 +231,25 @@ def test_on_ray_every_range_is_a_task(photos, tmp_path, monkeypatch):
     (photos / "cat" / "0.jpg").write_bytes(b"no picture")
     with pytest.raises(InputError, match="cannot read image cat/0.jpg"):
         make_on_ray(job, 12, None, lambda total: None)
+
+
+@pytest.mark.slow
+def test_ray_itself_makes_the_same_store_and_names_what_stops_it(photos, tmp_path):
+    """In processes of their own, which a cluster outlives no more than its driver."""
+    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+
+    def masks(out, *more):
+        command = [sys.executable, "-m", "whytransfer.cli", "masks", "--images", str(photos), "--out", str(out)]
+        command += ["--engine", "felzenszwalb:50:10", *more]
+        return subprocess.run(command, env={**os.environ, **quiet}, capture_output=True, text=True, timeout=240)
+
+    assert masks(tmp_path / "here", "--workers", "1").returncode == 0
+    done = masks(tmp_path / "ray", "--on", "ray", "--json")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout)["made"] == 12 and codes(tmp_path / "ray") == codes(tmp_path / "here")
+    (photos / "cat" / "0.jpg").write_bytes(b"no picture")
+    done = masks(tmp_path / "other", "--on", "ray")
+    assert done.returncode == 2 and "cannot read image cat/0.jpg" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_without_ray_the_extra_is_named(photos, tmp_path, monkeypatch):

@@ -41,6 +41,10 @@ class Unreadable(InputError):
         super().__init__(f"cannot read image {name}: {reason}")
         self.name, self.reason = name, reason
 
+    def __reduce__(self) -> tuple[type[Unreadable], tuple[str, str]]:
+        """Made again from its two words, so that another process (or Ray) can raise it here."""
+        return type(self), (self.name, self.reason)
+
 
 def decode(encoded: bytes, name: str, max_side_px: int | None = None) -> NDArray[np.uint8]:
     """The pixels (H, W, 3) of an encoded image, read-only; its shorter side shrunk to max_side_px if it is longer.
