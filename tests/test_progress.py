@@ -61,15 +61,17 @@ def test_a_log_gets_a_line_now_and_then_with_the_time_left(capsys, clock):
             clock.now = now
             update(done, "3 images/s")
     lines = capsys.readouterr().err.splitlines()
-    assert lines == ["reading 10/100  ETA 4 min 30 s  3 images/s", "reading 20/100  ETA 3 min 20 s  3 images/s"]
+    assert lines == ["reading 10/100  ETA 4 min 50 s  3 images/s", "reading 20/100  ETA 3 min 26 s  3 images/s"]
 
 
 def test_the_time_left_of_continued_work_counts_from_where_it_began(capsys, clock):
     with progress.bar("steps", 100, done=50) as update:
         clock.now = 20
         update(50)  # nothing new: no speed to go by
-        update(60)
-    assert capsys.readouterr().err == "steps 60/100  ETA 1 min 20 s\n"
+        update(60)  # compiled, decoded, ... before: no speed to go by yet
+        clock.now = 40
+        update(70)
+    assert capsys.readouterr().err.splitlines() == ["steps 60/100  ETA not known yet", "steps 70/100  ETA 1 min 00 s"]
 
 
 def test_no_work_no_bar(capsys):

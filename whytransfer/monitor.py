@@ -66,6 +66,11 @@ class Monitor:
         self._viewer = Viewer(recipe("moco-v2"), size_px, seed=2**31 - 1)
 
     @property
+    def query_count(self) -> int:
+        """How many images the kNN accuracy is counted over."""
+        return len(self._queries)
+
+    @property
     def labelled(self) -> bool:
         bank, queries = self._bank_labels, self._query_labels
         return bool(len(bank) and len(queries) and (bank >= 0).all() and (queries >= 0).all() and len(set(bank)) > 1)

@@ -297,6 +297,7 @@ class Pretraining:
             "width": self.method.backbone.width,
             "random": self.state.random,
             "knn_queries": self.monitor.queries_from if self.monitor else None,
+            "knn_query_count": self.monitor.query_count if self.monitor else None,
         }
         if self.fabric.is_global_zero:
             self.run.finish(self.method.backbone.state_dict(), result)

@@ -63,15 +63,19 @@ def _terminal_bar(label: str, total: int, done: int) -> Iterator[Update]:
 
 
 def _log_lines(label: str, total: int, start: int) -> Update:
-    began = last = time.monotonic()
+    last = time.monotonic()
+    first: tuple[float, int] | None = None  # when and at how many the work was under way: compiling comes before
 
     def update(done: int, text: str = "") -> None:
-        nonlocal last
+        nonlocal last, first
         now = time.monotonic()
-        if now - last >= LINE_EVERY_S and done > start:
+        if first is None and done > start:
+            first = now, done
+        if now - last >= LINE_EVERY_S and first:
             last = now
-            eta = (now - began) / (done - start) * (total - done)
-            say(f"{label} {done}/{total}  ETA {duration(eta)}  {text}".rstrip())
+            pace = (now - first[0]) / (done - first[1]) if done > first[1] else None
+            eta = "not known yet" if pace is None else duration(pace * (total - done))
+            say(f"{label} {done}/{total}  ETA {eta}  {text}".rstrip())
 
     return update
 

@@ -205,6 +205,7 @@ def test_the_config_file_says_how_long_in_one_way(tmp_path):
 
 
 STANDING = {"knn": 40.0, "pairs": 50.0, "spread": 0.3, "rank": 90.0}
+WATCHED = {**STANDING, "knn_queries": "val images", "knn_query_count": 500}
 
 
 @pytest.mark.parametrize(
@@ -212,6 +213,10 @@ STANDING = {"knn": 40.0, "pairs": 50.0, "spread": 0.3, "rank": 90.0}
     [
         (STANDING, {**STANDING, "knn": 30.0}, "kNN 40.0 %, random features 30.0 %: 10.0 points above random features"),
         (STANDING, {**STANDING, "knn": 42.5}, "2.5 points BELOW random features; not collapsed"),
+        (WATCHED, {**STANDING, "knn": 30.0}, "kNN 40.0 % of 500 val images, random features 30.0 %: 10.0 points above"),
+        (WATCHED, {**STANDING, "knn": 30.0}, "10.0 points above random features (± 5.9)"),
+        (WATCHED, {**STANDING, "knn": 42.5}, "2.5 points BELOW random features, within chance (± 6.1)"),
+        (STANDING, {**STANDING, "pairs": 60.0}, "matched less often (50.0 %) than by random features (60.0 %)"),
         ({**STANDING, "knn": None}, {"knn": None, "pairs": 20.0}, "pair matching 50.0 %, random features 20.0 %"),
         ({**STANDING, "rank": 1.1}, STANDING, "collapsed: nearly one feature"),
         (STANDING, {}, "not watched"),

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 import whytransfer
-from whytransfer.commands.transfer import interval, sizes_of, table_of
+from whytransfer.commands.transfer import against_random, interval, sizes_of, table_of
 from whytransfer.errors import InputError
 from whytransfer.records import Result
 from whytransfer.tasks import TASKS
@@ -45,6 +45,43 @@ def transfer(folder, *backbones, **settings):
 def kept(folder):
     rows = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
     return {(r["model"], r["data"], r["seed"], r["metric"]): r["value"] for r in rows}, len(rows)
+
+
+def result(model, value, low, high, unit="%", metric="top1"):
+    return Result(model, "a -> b", "readout", metric, value, unit, "higher", 100, 0, low, high)
+
+
+@pytest.mark.parametrize(
+    ("results", "lines"),
+    [
+        (
+            [result("runs/a", 40.0, 36.0, 44.0), result("random:resnet18", 30.0, 27.0, 33.0)],
+            ["runs/a: 10.00 points over random features in top1, beyond their intervals"],
+        ),
+        (
+            [result("random:resnet18", 30.0, 27.0, 33.0), result("runs/a", 28.0, 24.0, 32.0)],
+            ["runs/a: 2.00 points BELOW random features in top1, but their intervals overlap"],
+        ),
+        (
+            [result("random:x", 0.3, 0.2, 0.4, "R2", "pose"), result("b", 0.5, 0.45, 0.6, "R2", "pose")],
+            ["b: 0.20 R2 over random features in pose, beyond their intervals"],
+        ),
+        (
+            [result("runs/a", 40.0, 36.0, 44.0), result("runs/a", 41.0, 36.0, 44.0, metric="mean_per_class")],
+            [
+                "random features are not among them: add random:resnet18 (or your architecture) to see what training gave"
+            ],
+        ),
+    ],
+)
+def test_each_backbone_is_told_beside_random_features(results, lines):
+    assert list(against_random(results)) == lines
+
+
+def test_a_refused_transfer_leaves_no_folder(stub, tmp_path):
+    with pytest.raises(InputError, match="nowhere"):
+        transfer(tmp_path / "out", "random:resnet18-small:1", test=str(tmp_path / "nowhere"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_repeated_result_replaces_its_own_and_no_other(stub, tmp_path, monkeypatch):

@@ -242,6 +242,20 @@ def _monitor(s: PretrainSettings, pixels: Any, val: Any, fabric: Any) -> Any:
     return Monitor(pixels, val, s.size, s.seed, amp=fabric._precision.precision == "bf16-mixed")
 
 
+def _against_random(knn: float, random: float, count: int | None, queries: str | None) -> str:
+    """kNN accuracy in % beside that of random features, and whether so many queries can tell them apart.
+
+    The interval of the difference takes the two as independent, which is on the safe side: the queries are the same.
+    """
+    gain, where = knn - random, ""
+    than = f"{abs(gain):.1f} points {'above' if gain >= 0 else 'BELOW'} random features"
+    if count:
+        half = 1.96 * math.sqrt((knn * (100 - knn) + random * (100 - random)) / count)
+        where = f" of {count} {queries}"
+        than += f" (± {half:.1f})" if abs(gain) > half else f", within chance (± {half:.1f})"
+    return f"kNN {knn:.1f} %{where}, random features {random:.1f} %: {than}"
+
+
 def _summary(out: Path, result: dict[str, Any]) -> dict[str, Any]:
     """What is printed: the run folder, speed, loss, and the standing against random features in words."""
     from whytransfer.nn.collapse import verdict
@@ -251,12 +265,12 @@ def _summary(out: Path, result: dict[str, Any]) -> dict[str, Any]:
     if not random or "pairs" not in result:
         return {"run": str(out), **summary, "standing": "not watched (--no-monitor)"}
     if result.get("knn") is not None and random.get("knn") is not None:
-        gain = result["knn"] - random["knn"]
-        than = "above" if gain >= 0 else "BELOW"
-        words = f"kNN {result['knn']:.1f} %, random features {random['knn']:.1f} %: {abs(gain):.1f} points {than} "
-        words += "random features"
+        words = _against_random(result["knn"], random["knn"], result.get("knn_query_count"), result.get("knn_queries"))
     else:
         words = f"pair matching {result['pairs']:.1f} %, random features {random['pairs']:.1f} % (no labels, so no kNN)"
+    if result["pairs"] < random["pairs"]:
+        words += f"; two views of a picture are matched less often ({result['pairs']:.1f} %) than by random features "
+        words += f"({random['pairs']:.1f} %)"
     spread, rank = (math.nan if result[k] is None else result[k] for k in ("spread", "rank"))  # null in the card
     words += f"; {verdict(spread, rank, result['width'])}"
     randoms = {f"random_{k}": v for k, v in random.items()}

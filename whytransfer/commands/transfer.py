@@ -74,7 +74,8 @@ def run(s: TransferSettings) -> Iterator[Any]:
     if s.task not in TASKS:
         raise unknown_name("task", s.task, TASKS)
     backbones = [load_backbone(spec, device_of(s.device)) for spec in s.backbone]  # all of them before the work starts
-    kept_results(writable_folder(s.out))  # a file that is not ours is refused before the work, not after it
+    writable_folder(s.out, make=False)
+    kept_results(s.out)  # a file that is not ours is refused before the work, not after it
     sizes = [s.size] * len(backbones) if s.size else sizes_of(s.backbone)
     if len(set(sizes)) > 1:
         seen = ", ".join(f"{spec} at {size} px" for spec, size in zip(s.backbone, sizes, strict=True))
@@ -117,6 +118,8 @@ def show(s: TransferSettings) -> None:
             print_json([dataclasses.asdict(result)])
     if not s.as_json:
         print_table(f"{s.task}: {s.train} -> {s.test}", *table_of(results))
+        for line in against_random(results):
+            print(line)
         print(f"saved in {s.out / 'results.jsonl'}")
 
 
@@ -130,6 +133,24 @@ def table_of(results: Sequence[Any]) -> tuple[list[str], list[list[Any]]]:
         for row, size in zip(rows, sizes, strict=True):
             row.insert(1, f"{size} px")
     return columns, rows
+
+
+def against_random(results: Sequence[Any]) -> Iterator[str]:
+    """What stands between each backbone and the untrained one beside it, by the first metric; how to get one if none is.
+
+    Intervals that overlap decide nothing here; a paired comparison could still tell the two apart.
+    """
+    first = [r for r in results if r.metric == results[0].metric]
+    untrained = next((r for r in first if r.model.startswith("random:")), None)
+    if untrained is None:
+        yield "random features are not among them: add random:resnet18 (or your architecture) to see what training gave"
+        return
+    for r in (r for r in first if not r.model.startswith("random:")):
+        gain, unit = r.value - untrained.value, "points" if r.unit == "%" else r.unit
+        apart = None not in (r.low, untrained.low) and (r.low > untrained.high or r.high < untrained.low)
+        sure = "beyond their intervals" if apart else "but their intervals overlap"
+        way = "over" if gain >= 0 else "BELOW"
+        yield f"{r.model}: {abs(gain):.2f} {unit} {way} random features in {r.metric}, {sure}"
 
 
 def interval(result: Any) -> str:
@@ -208,4 +229,5 @@ def _keep(folder: Path, results: list[Any]) -> None:
     replaced = {_key(row) for row in new}
     kept = [row for row in kept_results(folder) if _key(row) not in replaced]
     content = "".join(json.dumps(r, sort_keys=True) + "\n" for r in [*kept, *new]).encode()
+    folder.mkdir(parents=True, exist_ok=True)
     atomic_write(folder / "results.jsonl", lambda file: file.write(content))

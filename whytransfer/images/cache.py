@@ -149,7 +149,8 @@ def _find_or_build(images: ImageSet, store: Store, policy: Policy, progress: Pro
         _, name, reason = entry.dropped[0]
         raise InputError(
             f"cannot read image {name}: {reason} (one of {len(entry.dropped)} unreadable of {len(images):,} images of "
-            f"{images.name}). Repair or delete them, or leave them out with --skip-unreadable (skip_unreadable=True)."
+            f"{images.name}). Repair or delete them, or leave them out: pretrain --skip-unreadable, in Python "
+            "skip_unreadable=True."
         )
     return entry, path
 

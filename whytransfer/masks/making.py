@@ -32,7 +32,7 @@ from whytransfer.records import ImageSet
 
 _LONGEST, _ABOUT_S = 64, 0.5  # images of a range; how long a range is to take
 _RAY_RANGE = 512  # images of a task: each task writes a part
-FAILURES = {"InputError": InputError, "Unreadable": InputError, "RunError": RunError}
+FAILURES = {"InputError": InputError, "RunError": RunError}
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,12 @@ class Maker:
         for i in range(begin, end):
             try:
                 total += self._one(i)
-            except Unreadable:
+            except Unreadable as error:
                 if not self.skip_unreadable:
-                    raise
+                    raise InputError(
+                        f"{error}. Repair or delete it, or leave out what cannot be read with --skip-unreadable. What "
+                        "was made is kept: the same command goes on."
+                    ) from None
                 total += Made(done=1, unreadable=1)
         return total
 
