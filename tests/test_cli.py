@@ -70,7 +70,7 @@ def test_the_top_level_lists_every_command(capsys):
         ([*TRANSFER, "--backbone=random:resnet18", "--task=readot"], "Did you mean 'readout'"),
         ([*TRANSFER, "--backbone=rundom:resnet18"], "Did you mean 'random'"),
         (["show", "views", "--images=scenes:8", "--recipe=defalt", "--out=OUT"], "Did you mean 'default'"),
-        (["pretrain", "--config=OUT"], "--config"),
+        (["pretrain", "--config=OUT"], "out: No such file or directory\n"),
         ([*PRETRAIN, "--size=4", "--lr=-1"], "size: Input should be greater than or equal to 8 (got 4); lr:"),
     ],
 )  # fmt: skip

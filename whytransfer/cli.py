@@ -135,7 +135,8 @@ def _yaml_arguments(path: Path) -> list[str]:
     try:
         content = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"--config {path}: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"--config {path}: {reason}") from None
     if not isinstance(content, dict):
         raise InputError(
             f"--config {path}: expected settings by name (such as `method: moco-v2`), got {type(content).__name__}."

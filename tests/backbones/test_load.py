@@ -326,7 +326,8 @@ def test_files_that_need_code_are_refused(tmp_path: Path):
 def test_damaged_files_are_named(trained, tmp_path: Path):
     torch.save(trained.state_dict(), tmp_path / "whole.pth")
     content = (tmp_path / "whole.pth").read_bytes()
-    damaged = {"half.pth": content[: len(content) // 2], "empty.pth": b"", "text.pth": b"hello", "x.safetensors": b"{}"}
+    damaged = {"half.pth": content[: len(content) // 2], "empty.pth": b"", "text.pth": b"hello", "one.pth": b"1"}
+    damaged["x.safetensors"] = b"{}"
     for name, data in damaged.items():
         (tmp_path / name).write_bytes(data)
         with pytest.raises(

@@ -23,7 +23,7 @@ def test_every_wrong_setting_is_named_with_what_was_given():
     message = str(error.value)
     assert message.startswith("wrong settings: ") and "Traceback" not in message
     assert "batch: Input should be greater than or equal to 2 (got 1)" in message
-    assert "bacth: Extra inputs are not permitted (got 3)" in message
+    assert "bacth: Extra inputs are not permitted (got 3); did you mean batch?" in message
 
 
 def test_settings_are_made_frozen_with_their_defaults():
@@ -40,7 +40,7 @@ def test_settings_are_made_frozen_with_their_defaults():
         ("images_per_second", 211.372, ("speed", "211.4 images/s")),
         ("step_images_per_second", 12345.6, ("step", "12,346 images/s")),
         ("peak_memory_gb", 1.5, ("peak memory", "1.5 GiB")),
-        ("state_bytes_per_image", 17, ("state", "17 bytes per image")),
+        ("state_bytes_per_image", 17, ("memory held per image", "17 bytes")),
         ("knn", 23.75, ("kNN accuracy", "23.75 %")),
         ("run", "runs/mine", ("run", "runs/mine")),
         ("loss", 2.125, ("loss", "2.125")),

@@ -38,6 +38,11 @@ def test_the_projection_is_images_over_rate_over_cores():
     assert projection_hours(0.0) is None
 
 
+def test_one_image_has_no_interval():
+    (mean, *_) = whytransfer.masks_quality(images="scenes:1:3:32", engine="grid:2", truth="annotated")
+    assert (mean.n, mean.low, mean.high) == (1, None, None) and 0 < mean.value < 100
+
+
 def test_quality_of_a_store_and_of_an_engine_are_the_same_results(tmp_path, capsys):
     images = "scenes:12:0:48"
     whytransfer.make_masks(images=images, engine="grid:4", out=tmp_path / "s", workers=1)

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 import whytransfer
-from whytransfer.commands.transfer import against_random, interval, sizes_of, table_of
+from whytransfer.commands.common import interval_text
+from whytransfer.commands.transfer import against_random, sizes_of, table_of
 from whytransfer.errors import InputError
 from whytransfer.records import Result
 from whytransfer.tasks import TASKS
@@ -68,14 +69,19 @@ def result(model, value, low, high, unit="%", metric="top1"):
         ),
         (
             [result("runs/a", 40.0, 36.0, 44.0), result("runs/a", 41.0, 36.0, 44.0, metric="mean_per_class")],
-            [
-                "random features are not among them: add random:resnet18 (or your architecture) to see what training gave"
-            ],
+            ["no random features beside it: add random:resnet18, or your architecture, to see what training gave"],
         ),
     ],
 )
 def test_each_backbone_is_told_beside_random_features(results, lines):
     assert list(against_random(results)) == lines
+
+
+def test_one_backbone_needs_no_list(stub, tmp_path):
+    results = whytransfer.transfer(
+        backbone="random:resnet18-small:1", out=tmp_path, train="scenes:12:0:16", test="scenes:6:1:16", task="stub"
+    )
+    assert [r.model for r in results] == ["random:resnet18-small:1"] * 2
 
 
 def test_a_refused_transfer_leaves_no_folder(stub, tmp_path):
@@ -207,5 +213,5 @@ def test_a_card_without_a_size_is_named(tmp_path, card):
 
 def test_an_interval_is_shown_where_there_is_one():
     bare = Result("m", "d", "t", "x", 1.0, "%", "higher", 5, 0)
-    assert interval(bare) == ""
-    assert interval(Result("m", "d", "t", "x", 1.0, "%", "higher", 5, 0, low=0.254, high=1.755)) == "[0.25, 1.75]"
+    assert interval_text(bare) == ""
+    assert interval_text(Result("m", "d", "t", "x", 1.0, "%", "higher", 5, 0, low=0.254, high=1.755)) == "[0.25, 1.75]"

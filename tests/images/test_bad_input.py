@@ -65,7 +65,7 @@ def test_a_class_called_train_among_others_is_a_class(photos):
 def test_one_picture_is_no_folder(photos):
     with pytest.raises(InputError, match="0.jpg is a file: a folder of images .* or a zip of one is needed"):
         Folder(photos / "cat" / "0.jpg")
-    with pytest.raises(InputError, match="0.jpg is not a whole zip file"):
+    with pytest.raises(InputError, match="0.jpg is a file: a folder of images or a zip of one is needed"):
         open_images(str(photos / "cat" / "0.jpg"))
 
 

@@ -6,9 +6,10 @@ import torch
 from oracle import pictures
 
 from whytransfer.errors import InputError
-from whytransfer.masks.pooling import owners
+from whytransfer.masks.pooling import NO_REGION, owners
 from whytransfer.views import Viewer, recipe
-from whytransfer.views.region_sheet import _inside, _row, _tinted, colour, region_sheet
+from whytransfer.views import region_sheet as module
+from whytransfer.views.region_sheet import NOTE, _inside, _row, _tinted, colour, region_sheet
 
 PICTURES = pictures((60, 90), (90, 60), (40, 700))
 
@@ -43,11 +44,19 @@ def test_pairs_are_the_regions_that_own_cells_in_both_views():
     row = _row(viewer, PICTURES[0], regions[0], index, cells=4)
     views = viewer(PICTURES[:1], index, [0], 0, regions)
     there = [set(owners(v, (4, 4)).unique().tolist()) - {255} for v in views.regions]
-    assert row.captions[1] == ["4 regions"]
+    assert row.captions[1] == ["4 regions"] and row.positives == len(there[0] & there[1]) > 0
     for v in (0, 1):
         assert (
             row.captions[2 + v][0] == f"{len(there[v])} regions on the grid, {len(there[0] & there[1])} in both views"
         )
+
+
+def test_pictures_without_a_positive_pair_are_counted(monkeypatch):
+    told = []
+    monkeypatch.setattr(module, "_drawn", lambda rows, heading, notes: told.append(notes))
+    nothing = [torch.full(p.shape[:2], NO_REGION, dtype=torch.uint8) for p in PICTURES]
+    region_sheet(PICTURES, nothing, recipe("detcon-b"), 32, 0, range(3), cell_px=8, about="grid:5")
+    assert told == [[*NOTE, "regions: grid:5", "3 of 3 pictures have no region in both views, so no positive pair"]]
 
 
 def test_a_region_keeps_its_colour_and_plain_ones_are_grey():

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _needs_code(path: Path, error: pickle.UnpicklingError) -> InputError:
     found = re.search(r"GLOBAL (\S+)", str(error))
+    if not found and not zipfile.is_zipfile(path) and path.read_bytes()[:1] != b"\x80":  # how pickles begin
+        return _unreadable(path, ValueError("it does not begin as one"))
     what = f"an object of {found[1]}" if found else "a plain pickle"
     return InputError(
         f"{path} holds more than tensors ({what}), and reading that could run code from the file, so it is refused "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -32,7 +33,7 @@ class Settings(BaseModel):
         try:
             return make(settings)
         except ValidationError as error:
-            lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
+            lines = [_in_a_line(e, cls.model_fields) for e in error.errors()]
             raise WrongSettings("wrong settings: " + "; ".join(lines)) from None
 
     @classmethod
@@ -40,6 +41,14 @@ class Settings(BaseModel):
         """Validate keyword settings; raises InputError with one line per wrong setting."""
         with wrong_settings_refused():
             return cls(**settings)
+
+
+def _in_a_line(error: Mapping[str, Any], known: Iterable[str]) -> str:
+    """The setting, what is wrong with it and what was given; the near names of one that does not exist."""
+    name = ".".join(map(str, error["loc"]))
+    near = difflib.get_close_matches(name, list(known), n=2) if error["type"] == "extra_forbidden" else []
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return f"{name}: {error['msg']} (got {error['input']!r}){hint}"
 
 
 @contextlib.contextmanager
@@ -58,9 +67,10 @@ def print_json(records: Iterable[Mapping[str, Any]]) -> None:
     sys.stdout.flush()
 
 
-UNITS = {"_images_per_second": "images/s", "_gb": "GiB", "_seconds": "s", "_bytes_per_image": "bytes per image"}
+UNITS = {"_images_per_second": "images/s", "_gb": "GiB", "_seconds": "s"}
 NAMES = {"images_per_second": ("speed", "images/s"), "seconds": ("time", "s"), "knn": ("kNN accuracy", "%")}
 NAMES |= {"random_knn": ("kNN accuracy of random features", "%"), "pairs": ("views matched to their picture", "%")}
+NAMES |= {"state_bytes_per_image": ("memory held per image", "bytes")}
 NAMES |= {"random_pairs": ("views matched by random features", "%")}
 
 
@@ -74,6 +84,11 @@ def in_words(key: str, value: Any) -> tuple[str, str]:
     name = name or (key.removesuffix(suffix) if suffix else key).replace("_", " ")
     text = (f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}") if isinstance(value, float) else str(value)
     return name, f"{text} {unit or UNITS.get(suffix, '')}".rstrip()
+
+
+def interval_text(result: Any) -> str:
+    """The interval of a Result for a table, empty where it has none."""
+    return "" if result.low is None else f"[{result.low:.2f}, {result.high:.2f}]"
 
 
 def print_table(title: str, columns: list[str], rows: Iterable[Iterable[Any]]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from whytransfer.commands.common import Settings, print_json, print_table
+from whytransfer.commands.common import Settings, interval_text, print_json, print_table
 
 # name in the table -> (method, recipe); None is the untrained backbone
 MODELS: dict[str, tuple[str, str] | None] = {
@@ -78,14 +78,12 @@ COLUMNS = {"class, % right": ("readout", "top1"), "pose, R2": ("factors", "pose"
 
 def table(results: list[Any]) -> list[list[str]]:
     """Rows of the answer: one per model, value and 95 % interval in each column."""
-    from whytransfer.commands.transfer import interval
-
     models = list(dict.fromkeys(r.model for r in results))
     found = {(r.model, r.task, r.metric): r for r in results}
     rows = []
     for name, model in zip(MODELS, models, strict=True):
         cells = [found[model, *column] for column in COLUMNS.values()]
-        rows.append([name, *(f"{r.value:.2f} {interval(r)}" for r in cells)])
+        rows.append([name, *(f"{r.value:.2f} {interval_text(r)}" for r in cells)])
     return rows
 
 

@@ -23,6 +23,7 @@ class MasksSettings(Settings):
     Engines, by what they cost:
       grid:N                        n x n cells; free
       annotated, annotated:PATH     what people drew: the set's own masks, COCO json, VOC or CamVid PNG folder, folder
+                                    (annotated:PATH:void=11: values that are no region, 11 in CamVid)
       semantic                      the set's classes of pixels
       felzenszwalb:SCALE:MIN_SIZE   DetCon's, equal to scikit-image's; several scales: 500,1000,1500; 40 ms a photograph
       felzenszwalb-skimage, -fast   scikit-image's own, slower; OpenCV's, whose segments differ

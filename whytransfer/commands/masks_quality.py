@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from whytransfer.commands.common import Settings, print_json, print_table
+from whytransfer.commands.common import Settings, interval_text, print_json, print_table
 from whytransfer.errors import InputError
 
 
@@ -26,7 +26,8 @@ class MasksQualitySettings(Settings):
     images: str
     """Folder, zip, coco:ROOT, ..."""
     truth: str
-    """annotated (the set's own masks) or annotated:PATH: COCO json, VOC or CamVid PNG folder, BSDS .mat folder, ..."""
+    """annotated (the set's own masks) or annotated:PATH: COCO json, VOC or CamVid PNG folder, BSDS .mat folder, ...
+    annotated:PATH:void=11 names the values of a PNG folder that are no region (11 in CamVid)."""
     engine: str | None = None
     """Make regions now by this engine: grid:5, felzenszwalb, ..."""
     masks: Path | None = None
@@ -115,7 +116,8 @@ def _result(
             100 * totals[..., 0], totals[..., 1], out=np.full(totals.shape[:-1], np.nan), where=totals[..., 1] > 0
         )
 
-    low, high = interval(sums, mean, seed=seed)
+    with_it = int((sums[:, 1] > 0).sum())
+    low, high = interval(sums, mean, seed=seed) if with_it > 1 else (None, None)  # one image has no spread
     return Result(
         model=model,
         data=data,
@@ -124,7 +126,7 @@ def _result(
         value=float(100 * overlaps.mean()),
         unit="%",
         direction="higher",
-        n=int((sums[:, 1] > 0).sum()),
+        n=with_it,
         seed=seed,
         low=low,
         high=high,
@@ -144,10 +146,7 @@ def show(s: MasksQualitySettings) -> None:
     if s.as_json:
         print_json([dataclasses.asdict(result) for result in results])
         return
-    rows = [
-        [r.metric, f"{r.value:.2f} {r.unit}", f"[{r.low:.2f}, {r.high:.2f}]", r.provenance["objects"], r.n]
-        for r in results
-    ]
+    rows = [[r.metric, f"{r.value:.2f} {r.unit}", interval_text(r), r.provenance["objects"], r.n] for r in results]
     print_table(f"{s.engine or s.masks} on {s.images}", ["metric", "mean", "95 % interval", "objects", "images"], rows)
     first = results[0].provenance
     print(f"{first['regions_per_image']:.1f} regions per image; {first['recipe']}")

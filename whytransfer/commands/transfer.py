@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from whytransfer.commands.common import Settings, print_json, print_table
+from whytransfer.commands.common import Settings, interval_text, print_json, print_table
 from whytransfer.errors import InputError
 
 ELSEWHERE_PX = 224  # what published weights were pretrained on, but for few
@@ -32,6 +32,12 @@ class TransferSettings(Settings):
 
     backbone: Annotated[tuple[str, ...], Field(min_length=1)]
     """One or more: run folder, weight file, random:ARCH[:SEED], torchvision:NAME:WEIGHTS, timm:NAME."""
+
+    @field_validator("backbone", mode="before")
+    @classmethod
+    def _one_is_enough(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str | Path) else value
+
     train: str
     """Labelled images to fit the readout on: folder, zip, scenes:COUNT:SEED, ..."""
     test: str
@@ -126,7 +132,7 @@ def show(s: TransferSettings) -> None:
 def table_of(results: Sequence[Any]) -> tuple[list[str], list[list[Any]]]:
     """Columns and rows for people; the size of the images is a column where it is not the same for all."""
     columns = ["backbone", "metric", "value", "95 % interval", "n"]
-    rows = [[r.model, r.metric, f"{r.value:.2f} {r.unit}", interval(r), r.n] for r in results]
+    rows = [[r.model, r.metric, f"{r.value:.2f} {r.unit}", interval_text(r), r.n] for r in results]
     sizes = [r.provenance["size_px"] for r in results]
     if len(set(sizes)) > 1:
         columns.insert(1, "size")
@@ -136,14 +142,14 @@ def table_of(results: Sequence[Any]) -> tuple[list[str], list[list[Any]]]:
 
 
 def against_random(results: Sequence[Any]) -> Iterator[str]:
-    """What stands between each backbone and the untrained one beside it, by the first metric; how to get one if none is.
+    """What lies between each backbone and the untrained one beside it, by the first metric; without one, how to get it.
 
     Intervals that overlap decide nothing here; a paired comparison could still tell the two apart.
     """
     first = [r for r in results if r.metric == results[0].metric]
     untrained = next((r for r in first if r.model.startswith("random:")), None)
     if untrained is None:
-        yield "random features are not among them: add random:resnet18 (or your architecture) to see what training gave"
+        yield "no random features beside it: add random:resnet18, or your architecture, to see what training gave"
         return
     for r in (r for r in first if not r.model.startswith("random:")):
         gain, unit = r.value - untrained.value, "points" if r.unit == "%" else r.unit
@@ -151,11 +157,6 @@ def against_random(results: Sequence[Any]) -> Iterator[str]:
         sure = "beyond their intervals" if apart else "but their intervals overlap"
         way = "over" if gain >= 0 else "BELOW"
         yield f"{r.model}: {abs(gain):.2f} {unit} {way} random features in {r.metric}, {sure}"
-
-
-def interval(result: Any) -> str:
-    """The interval of a result for a table."""
-    return "" if result.low is None else f"[{result.low:.2f}, {result.high:.2f}]"
 
 
 def sizes_of(specs: Sequence[str]) -> list[int]:

@@ -103,6 +103,9 @@ def _members(path: Path, inside: str) -> dict[str, zipfile.ZipInfo]:
     except PermissionError:
         raise InputError(f"no permission to read {path}: allow it with chmod +r.") from None
     except (zipfile.BadZipFile, OSError, EOFError, struct.error, NotImplementedError, UnicodeDecodeError) as error:
+        with path.open("rb") as file:
+            if file.read(2) != b"PK":
+                raise InputError(f"{path} is a file: a folder of images or a zip of one is needed.") from None
         raise InputError(f"{path} is not a whole zip file ({error}): copy or download it again.") from None
     prefix = f"{inside}/" if inside else ""
     members = {info.filename[len(prefix) :]: info for info in infos if info.filename.startswith(prefix)}

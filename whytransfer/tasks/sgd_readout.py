@@ -9,6 +9,7 @@ Deviation: the paper trains on random crops and flips; here each image's feature
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from whytransfer.chance import permutation
 from whytransfer.errors import RunError
+from whytransfer.progress import say
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,18 @@ def predict(
     """Class (M,) of test features (M, D) after SGD on train features (N, D), at the last epoch (not the best one)."""
     protocol = protocol or SgdProtocol()
     weight, bias, loss = train_linear(train, labels, classes, seed, protocol)
+    if loss > math.log(classes):
+        say(
+            f"note: the SGD readout did not fit: its training loss {loss:.3g} is above that of guessing "
+            f"({math.log(classes):.3g}), as lr {protocol.lr:g} does not suit these features. Use --task readout."
+        )
     note = "features taken once without augmentation (the paper trains on random crops and flips); last epoch"
-    return (test @ weight.T + bias).argmax(1), {"sgd": asdict(protocol), "train_loss": loss, "deviation": note}
+    return (test @ weight.T + bias).argmax(1), {
+        "sgd": asdict(protocol),
+        "train_loss": loss,
+        "fitted": loss <= math.log(classes),
+        "deviation": note,
+    }
 
 
 def train_linear(

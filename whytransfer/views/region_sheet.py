@@ -23,7 +23,7 @@ from whytransfer.views.sheet import COLOURS, FAINT, FRAME, GAP, INK, LINE, MARGI
 
 SIDE = 280  # of a view on the sheet, in pixels, at least
 APART = (150, 150, 150)  # colour of regions that the other view lacks
-NOTE = "numbered and coloured: the regions that exist in both views (positives)", "grey: in one view only"
+NOTE = "numbered: the regions that exist in both views (positives)", "grey in a view: not in the other"
 Masks = dict[int, NDArray[np.bool_]]  # by id, (H, W)
 
 
@@ -49,7 +49,10 @@ def region_sheet(
     rows = [
         _row(viewer, p, r, np.asarray(index)[[k]], cells) for k, (p, r) in enumerate(zip(pixels, regions, strict=True))
     ]
-    return _drawn(rows, f"{recipe.name}   {size_px} px   {cells} x {cells} cells", about)
+    alone = sum(row.positives == 0 for row in rows)
+    notes = [f"regions: {about}"] if about else []
+    notes += [f"{alone} of {len(rows)} pictures have no region in both views, so no positive pair"] if alone else []
+    return _drawn(rows, f"{recipe.name}   {size_px} px   {cells} x {cells} cells", [*NOTE, *notes])
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class _Row:
 
     panels: list[Image.Image]
     captions: list[list[str]]
+    positives: int  # regions in both views
 
 
 def _row(viewer: Viewer, picture: NDArray[np.uint8], regions: Tensor, index: NDArray[np.integer], cells: int) -> _Row:
@@ -80,7 +84,7 @@ def _row(viewer: Viewer, picture: NDArray[np.uint8], regions: Tensor, index: NDA
         panels.append(_with_grid(_tinted(view, masks, numbers, zoom, plain=masks.keys() - numbers.keys()), cells))
         words = [f"{len(there[v])} regions on the grid, {len(shared)} in both views"]
         captions.append(words + _wrapped(caption(drawn[v], 0, boxes[v], picture.shape[:2]), panels[-1].width))
-    return _Row(panels, captions)
+    return _Row(panels, captions, len(shared))
 
 
 def _fitted(picture: NDArray[np.uint8], regions: Tensor) -> tuple[NDArray[np.uint8], Masks, float]:
@@ -172,13 +176,13 @@ def _wrapped(parts: list[str], width: int) -> list[str]:
     return lines
 
 
-def _drawn(rows: list[_Row], heading: str, about: str) -> Image.Image:
+def _drawn(rows: list[_Row], heading: str, notes: list[str]) -> Image.Image:
     """The rows under a heading; columns are as wide as their widest picture."""
     widths = [max(row.panels[c].width for row in rows) for c in range(4)]
     lefts = [MARGIN + sum(widths[:c]) + 2 * GAP * c for c in range(4)]
     heights = [max(p.height for p in row.panels) + LINE * max(map(len, row.captions)) + 2 * GAP for row in rows]
     wide = lefts[3] + widths[3] + MARGIN
-    legend = _wrapped([*NOTE, *([f"regions: {about}"] if about else [])], wide - 2 * MARGIN)
+    legend = _wrapped(notes, wide - 2 * MARGIN)
     top = MARGIN + 34 + (1 + len(legend)) * LINE + 2 * GAP
     sheet = Image.new("RGB", (wide, top + sum(heights) + MARGIN), PAPER)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)

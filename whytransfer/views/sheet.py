@@ -101,7 +101,7 @@ def _step_text(op: Op, value: float) -> str:
         Op.HUE: f"hue {value * 360:+.0f} deg",
         Op.GRAYSCALE: "gray",
         Op.BLUR: f"blur {value:.1f} px",
-        Op.ZERO_BLUR: f"blur {value:.1f} px",
+        Op.ZERO_BLUR: f"blur {value:.1f} px (black outside)",
         Op.SOLARISE: f"solarise from {value:.1f}",
     }[op]
 
