@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from oracle import CLOSE, pictures, render_torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from whytransfer.errors import InputError
-from whytransfer.views import RECIPES, Viewer, eval_views, recipe
+from whytransfer.views import RECIPES, Viewer, engine, eval_views, fused, recipe
 from whytransfer.views.geometry import nearest
 from whytransfer.views.photometry import apply_steps
 
@@ -52,6 +53,55 @@ def test_neither_batch_nor_order_nor_threads_change_a_bit(name):
     for a, b in zip(made.images, views(name, threads=4).images, strict=True):
         assert torch.equal(a, b)
     assert torch.equal(made.index, torch.from_numpy(INDEX)) and torch.equal(made.labels, torch.from_numpy(LABELS))
+
+
+@pytest.fixture
+def workers(monkeypatch):
+    """Call it with how many threads there should be: the set of those that make pictures from then on.
+
+    The first n threads wait for each other with a picture in hand, so n are seen at once, and fewer break the barrier.
+    """
+    make = fused.render
+
+    def watch(n):
+        seen, together = set(), threading.Barrier(n)
+
+        def spy(*picture_and_parameters):
+            if threading.get_ident() not in seen:
+                seen.add(threading.get_ident())
+                together.wait(timeout=20)
+            make(*picture_and_parameters)
+
+        monkeypatch.setattr(fused, "render", spy)
+        return seen
+
+    monkeypatch.setattr(engine, "_pools", {})
+    return watch
+
+
+MANY = [r % len(PICTURES) for r in range(96)]  # handed out by 8, so 12 threads find work
+
+
+def test_as_many_threads_as_asked_make_the_same_bits(workers):
+    many = [PICTURES[r] for r in MANY]
+    expected, expected_centres = views("detcon-b", MANY).images, eval_views(many, 16, threads=1)
+    for n in (1, 2, 3, 5, 2):
+        seen = workers(n)
+        made = views("detcon-b", MANY, threads=n).images
+        assert len(seen) == n and (threading.get_ident() in seen) == (n == 1)
+        assert all(torch.equal(a, b) for a, b in zip(made, expected, strict=True))
+        seen = workers(n)
+        assert torch.equal(eval_views(many, 16, threads=n), expected_centres) and len(seen) == n
+
+
+def test_without_a_number_every_usable_core_works(workers, monkeypatch):
+    monkeypatch.setattr(engine, "usable_cores", lambda: 3)
+    seen = workers(3)
+    views(rows=MANY, threads=None)
+    assert len(seen) == 3
+    seen = workers(3)
+    eval_views([PICTURES[r] for r in MANY], 16)
+    assert len(seen) == 3
 
 
 DIGEST = """

@@ -1,5 +1,7 @@
 """The laws by which parameters are drawn: torchvision's in distribution, and functions of their address alone."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -8,11 +10,16 @@ from torchvision.transforms import RandomResizedCrop as Torchvisions
 
 from whytransfer.views.operations import (
     BYOLJitter,
+    CenterCrop,
     ColorJitter,
     Flip,
     GaussianBlur,
+    Geometric,
     Grayscale,
+    Photometric,
     RandomResizedCrop,
+    Resize,
+    SimCLRJitter,
     SingleTryCrop,
     Solarise,
     TenthBlur,
@@ -88,6 +95,15 @@ def test_a_strength_of_zero_is_no_step_and_factors_stay_positive():
     assert -0.4 <= added["value"][added["op"] == Op.ADD_BRIGHTNESS].min() < -0.35
 
 
+@pytest.mark.parametrize(("jitter", "ops"), [
+    (ColorJitter, {Op.BRIGHTNESS, Op.CONTRAST, Op.SATURATION, Op.HUE}),
+    (SimCLRJitter, {Op.BRIGHTNESS, Op.CHANNEL_CONTRAST, Op.HSV_SATURATION, Op.HUE}),
+    (BYOLJitter, {Op.ADD_BRIGHTNESS, Op.CHANNEL_CONTRAST, Op.HSV_SATURATION, Op.HUE}),
+])  # fmt: skip
+def test_each_jitter_has_the_arithmetic_of_its_papers_code(jitter, ops):
+    assert set(np.unique(drawn((jitter(0.4, 0.4, 0.2, 0.1),)).before["op"])) == ops
+
+
 @pytest.mark.parametrize(("operation", "op", "p"), [
     (Grayscale(p=0.2), Op.GRAYSCALE, 0.2),
     (GaussianBlur(p=0.5), Op.BLUR, 0.5),
@@ -124,10 +140,64 @@ def test_parameters_depend_on_their_address_alone(name):
             assert np.array_equal(getattr(batch, field)[[row]], getattr(alone, field))
 
 
-@pytest.mark.parametrize("other", [{"seed": 1}, {"epoch": 1}, {"view": 1}, {"index": np.arange(N) + N}])
-def test_another_address_gives_independent_crops(other):
-    one, two = drawn(moco_v2).windows["top"], drawn(moco_v2, **other).windows["top"]
-    assert abs(np.corrcoef(one, two)[0, 1]) < 0.06
+FAMILIES = [  # operations of one family stand for each other: the same draws
+    {RandomResizedCrop, SingleTryCrop},
+    {Resize},
+    {CenterCrop},
+    {Flip},
+    {ColorJitter, SimCLRJitter, BYOLJitter},
+    {Grayscale},
+    {GaussianBlur, TenthBlur},
+    {Solarise},
+]
+
+
+def kinds(operation):
+    """An operation and those made from it."""
+    return {operation}.union(*(kinds(made) for made in operation.__subclasses__()))
+
+
+def test_each_family_of_operations_has_an_address_of_its_own():
+    assert set().union(*FAMILIES) == set().union(*map(kinds, get_args(Geometric | Photometric)))
+    addresses = [{operation.address for operation in family} for family in FAMILIES]
+    assert addresses == [{0}, {1}, {2}, {3}, {8}, {9}, {10}, {11}]  # moving one changes every run that is replayed
+
+
+def chances(n=4000, **address):
+    """What chance decides in a view, by (operation, what), each (n,), with fair coins so that none is hidden.
+
+    Strengths and their order come from a jitter that is always on: the draws do not depend on p.
+    """
+    fair = (RandomResizedCrop(), ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.5), Grayscale(0.5), GaussianBlur(0.5))
+    view = drawn((*fair, Solarise(0.5), Flip(0.5)), n=n, **address)
+    always = drawn((ColorJitter(0.4, 0.4, 0.4, 0.1, p=1.0),), n=n, **address).before
+    seen = {("flip", "coin"): view.windows["flip"]}
+    seen |= {("crop", field): view.windows[field] for field in ("top", "left", "height", "width")}
+    coins = {"jitter coin": 0, "gray": 4, "blur": 5, "solarise": 6}
+    seen |= {(name, "coin"): view.after["op"][:, column] != Op.SKIP for name, column in coins.items()}
+    seen["sigma", "px"] = view.after["value"][:, coins["blur"]]
+    for op in ColorJitter.ops:
+        place = (always["op"] == op).argmax(axis=1)
+        seen["order", op.name] = place
+        seen[op.name, "strength"] = np.take_along_axis(always["value"], place[:, None], axis=1)[:, 0]
+    return seen
+
+
+def test_the_operations_of_a_view_are_drawn_independently():
+    """A correlation of 4,000 independent draws has a standard deviation of 0.016."""
+    seen = chances()
+    found = np.abs(np.corrcoef(np.stack([*seen.values()]).astype(float)))
+    for i, one in enumerate(seen):
+        for k, other in enumerate(seen):
+            if one[0] != other[0]:  # the four numbers of a crop depend on each other, and so do the four places
+                assert found[i, k] < 0.06, f"{one} and {other}: {found[i, k]:.3f}"
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"epoch": 1}, {"view": 1}, {"index": np.arange(4000) + 4000}])
+def test_another_address_gives_independent_draws(other):
+    one, two = chances(), chances(**other)
+    both = np.stack([*one.values(), *two.values()]).astype(float)
+    assert np.abs(np.corrcoef(both)[: len(one), len(one) :]).max() < 0.07
 
 
 def test_recipes_share_the_draws_of_shared_operations():

@@ -39,6 +39,20 @@ def test_step_equals_torchvision(render, op, oracle, value):
     torch.testing.assert_close(coloured(render, picture, step(op, value)), oracle(floats(picture), value), **CLOSE)
 
 
+@pytest.mark.parametrize("turns", [-0.5, -0.31, -0.0371, 0.05, 0.1, 0.4, 1.3])
+def test_hue_is_off_by_a_few_roundings_of_1(render, turns):
+    """Against double precision (torchvision's hue is single precision whatever it is given, and off by 1e-6)."""
+    picture, turns = pictures((150, 150))[0], float(np.float32(turns))
+    expected = np.empty((150 * 150, 3))
+    for k, (r, g, b) in enumerate(picture.reshape(-1, 3) / 255):
+        h, s, v = colorsys.rgb_to_hsv(r, g, b)
+        expected[k] = colorsys.hsv_to_rgb((h + turns) % 1.0, s, v)
+    expected = torch.from_numpy(expected.T.reshape(3, 150, 150))
+    # absolute: a value is V - C drop, and the drop rounds like the hue, 1.2e-7 below 4 sixths of a turn and 2.4e-7
+    # from there on, however small the value is; of 0.04 the bound is 1e-5
+    torch.testing.assert_close(coloured(render, picture, step(Op.HUE, turns)).double(), expected, rtol=0, atol=5e-7)
+
+
 def test_grayscale_equals_torchvision(render):
     picture = every_kind_of_colour()
     expected = F.rgb_to_grayscale(floats(picture), num_output_channels=3)

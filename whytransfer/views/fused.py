@@ -31,9 +31,9 @@ _HUE, _GRAYSCALE, _BLUR, _SOLARISE = int(Op.HUE), int(Op.GRAYSCALE), int(Op.BLUR
 _ADD_BRIGHTNESS, _CHANNEL_CONTRAST = int(Op.ADD_BRIGHTNESS), int(Op.CHANNEL_CONTRAST)
 _HSV_SATURATION, _ZERO_BLUR = int(Op.HSV_SATURATION), int(Op.ZERO_BLUR)
 
-_ZERO, _ONE, _TWO, _FOUR, _SIX = (np.float32(v) for v in (0, 1, 2, 4, 6))
+_ZERO, _ONE, _TWO, _THREE, _SIX = (np.float32(v) for v in (0, 1, 2, 3, 6))
 _RED, _GREEN, _BLUE = np.float32(0.2989), np.float32(0.587), np.float32(0.114)
-_BYTE, _SIXTH, _TINY = np.float32(1 / 255), np.float32(1 / 6), np.float32(1e-6)
+_BYTE, _TINY = np.float32(1 / 255), np.float32(1e-6)
 
 
 @_jit
@@ -272,31 +272,23 @@ def _hsv_saturation(flat, factor):
         blue[k] = _unit(top - (top - b) * grow)
 
 
-@_inline
-def _hue_channel(sixths, n, top, chroma):
-    """HSV -> one channel without cases: V - C clamp(min(k, 4 - k), 0, 1), k = (n + 6 h) mod 6; n = 5, 3, 1 for RGB."""
-    k = sixths + n
-    k = k - _SIX * np.floor(k * _SIXTH)
-    return top - chroma * _unit(min(k, _FOUR - k))
-
-
 @_jit
 def _hue(flat, turns):
-    """Shift the hue by a part of a turn."""
+    """Shift the hue by a part of a turn; h and the way back to RGB as in `photometry.shift_hue`."""
     red, green, blue = flat[0], flat[1], flat[2]
-    shift = _SIX * turns
+    shift = _SIX * (turns - np.rint(turns))
     for k in range(red.shape[0]):
         r, g, b = red[k], green[k], blue[k]
         top = max(max(r, g), b)
         chroma = top - min(min(r, g), b)
-        per_chroma = _ONE / (chroma if chroma > _ZERO else _ONE)
-        sixths = (r - g) * per_chroma + _FOUR
-        sixths = (b - r) * per_chroma + _TWO if top == g else sixths
-        sixths = (g - b) * per_chroma if top == r else sixths
-        sixths += shift
-        red[k] = _hue_channel(sixths, np.float32(5), top, chroma)
-        green[k] = _hue_channel(sixths, np.float32(3), top, chroma)
-        blue[k] = _hue_channel(sixths, np.float32(1), top, chroma)
+        ahead, start = (b - r, _TWO) if top == g else (r - g, -_TWO)
+        ahead, start = (g - b, _ZERO) if top == r else (ahead, start)
+        h = ahead / (chroma if chroma > _ZERO else _ONE) + start + shift
+        h -= _SIX if h > _THREE else _ZERO
+        h += _SIX if h < -_THREE else _ZERO
+        red[k] = top - chroma * _unit(abs(h) - _ONE)
+        green[k] = top - chroma * _unit(_TWO - abs(h + _ONE))
+        blue[k] = top - chroma * _unit(_TWO - abs(h - _ONE))
 
 
 @_jit

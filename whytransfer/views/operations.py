@@ -54,7 +54,7 @@ class RandomResizedCrop:
 
 @dataclass(frozen=True)
 class SingleTryCrop:
-    """A random part of the picture, sides clipped to the picture instead of drawn again [DetCon's loader]."""
+    """A random part of the picture, sides cut to the picture, not drawn again [loaders of BYOL and DetCon]."""
 
     scale: Range = (0.08, 1.0)
     ratio: Range = (3 / 4, 4 / 3)

@@ -84,16 +84,20 @@ def hsv_saturation(x: Tensor, factor: Tensor) -> Tensor:
 
 
 def shift_hue(x: Tensor, turns: Tensor) -> Tensor:
-    """Turn the HSV circle; back to RGB without cases: V - C clamp(min(k, 4 - k), 0, 1), k = (n + 6 h) mod 6."""
+    """Turn the HSV circle, to within 5e-7: an absolute error, so small values may be off by 1e-5 of themselves.
+
+    The hue h is kept in [-3, 3] sixths of a turn from red, because small numbers round little. Back to RGB without
+    cases: V - C clamp(drop, 0, 1), where red drops by |h| - 1, green by 2 - |h + 1|, blue by 2 - |h - 1|.
+    """
     red, green, blue = x.unbind(dim=1)
     top = x.amax(dim=1)
     chroma = top - x.amin(dim=1)
     divisor = chroma.where(chroma > 0, 1)
-    sixths = torch.where(top == green, (blue - red) / divisor + 2, (red - green) / divisor + 4)
-    sixths = torch.where(top == red, (green - blue) / divisor, sixths) + 6 * turns[:, 0]
-    n = torch.arange(5.0, 0.0, -2.0, device=x.device)  # 5, 3, 1: red, green, blue; made there, not copied
-    k = (sixths[:, None] + n[:, None, None]) % 6
-    return top[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp(0, 1)
+    h = torch.where(top == green, (blue - red) / divisor + 2, (red - green) / divisor - 2)
+    h = torch.where(top == red, (green - blue) / divisor, h) + 6 * (turns - turns.round())[:, 0]
+    h = h - 6 * (h / 6).round()
+    drop = torch.stack([h.abs() - 1, 2 - (h + 1).abs(), 2 - (h - 1).abs()], dim=1)  # (B, 3, H, W)
+    return top[:, None] - chroma[:, None] * drop.clamp(0, 1)
 
 
 def blur(x: Tensor, sigma_px: Tensor, radius_px: Tensor, reach: int, mirrored: bool) -> Tensor:

@@ -77,16 +77,16 @@ simclr = (
     TenthBlur(p=0.5),
 )
 
-# BYOL [Grill 2020, arXiv:2006.07733]: two unequal views. The crop law as for SimCLR.
+# BYOL [Grill 2020, arXiv:2006.07733]: two unequal views, cropped as its loader does: one try, cut to the picture.
 byol_1 = (
-    RandomResizedCrop(scale=(0.08, 1.0), resampling="bicubic"),
+    SingleTryCrop(scale=(0.08, 1.0)),
     Flip(),
     BYOLJitter(0.4, 0.4, 0.2, 0.1, p=0.8),
     Grayscale(p=0.2),
     TenthBlur(p=1.0),
 )
 byol_2 = (
-    RandomResizedCrop(scale=(0.08, 1.0), resampling="bicubic"),
+    SingleTryCrop(scale=(0.08, 1.0)),
     Flip(),
     BYOLJitter(0.4, 0.4, 0.2, 0.1, p=0.8),
     Grayscale(p=0.2),
@@ -94,7 +94,7 @@ byol_2 = (
     Solarise(p=0.2),
 )
 
-# DetCon [Henaff 2021, arXiv:2103.10957], S with SimCLR's colours and B with BYOL's, both on DetCon's own crop.
+# DetCon [Henaff 2021, arXiv:2103.10957], S with SimCLR's colours and B with BYOL's, both on BYOL's crop.
 # The code for S was never released: blur as in SimCLR's, p 0.5 in each view.
 detcon_s = (
     SingleTryCrop(scale=(0.08, 1.0)),
