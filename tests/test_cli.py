@@ -132,6 +132,31 @@ def test_json_is_alone_on_standard_output(tmp_path, capfd):
     assert [json.loads(line) for line in kept] == results
 
 
+JSON_OF = {  # command -> keys of each line, of which there are that many
+    "doctor --images=scenes:8:0:16 --size=16 --batch=4 --seconds=0.01": (
+        1, {"cores", "step_images_per_second", "views_images_per_second", "eta_seconds", "advice", "peak_memory_gb"},
+    ),
+    "show views --images=scenes:8:0:32 --size=16 --count=2 --out=OUT.png": (1, {"file", "recipe"}),
+    "show masks --images=scenes:8:0:32 --masks=grid:2 --size=16 --cell-px=8 --count=2 --out=OUT.png": (
+        1, {"file", "masks", "recipe"},
+    ),
+    "masks --images=scenes:8:0:32 --engine=grid:2 --workers=1 --out=OUT": (1, {"store", "images", "made"}),
+    "masks quality --images=scenes:8:0:32 --engine=grid:2 --truth=annotated": (
+        None, {"metric", "value", "low", "high", "n", "seed", "provenance"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", JSON_OF)
+def test_json_of_every_other_command_is_alone_on_standard_output(command, tmp_path, capfd):
+    count, keys = JSON_OF[command]
+    assert call(*command.replace("OUT", str(tmp_path / "out")).split(), "--json") == 0
+    printed = capfd.readouterr().out
+    lines = [json.loads(line) for line in printed.splitlines()]
+    assert printed.endswith("}\n") and len(lines) == (count or len(lines)) > 0
+    assert all(isinstance(line, dict) and keys <= line.keys() for line in lines)
+
+
 def test_a_run_can_be_repeated_from_its_config_file(tmp_path, capsys):
     first = ["pretrain", "--images=scenes:48:0:24", f"--out={tmp_path / 'a'}", *QUICK]
     assert call(*first) == 0

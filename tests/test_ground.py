@@ -45,6 +45,27 @@ def test_the_readme_promises_the_two_commands(command: str):
     assert f"pip install -q uv && {command}" in text("README.md")
 
 
+def test_the_readmes_python_runs_as_printed(tmp_path, monkeypatch):
+    """With fewer scenes, smaller views and batches: as printed it takes minutes of two cores."""
+    import whytransfer
+
+    (code,) = re.findall(r"```python\n(.*?)```", text("README.md"), re.DOTALL)
+    assert code.count('images="scenes:2000"') == 1
+    original = whytransfer.pretrain
+    monkeypatch.setattr(
+        whytransfer, "pretrain", lambda **settings: original(**settings, size=16, batch=32, monitor=False)
+    )
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(compile(code.replace("scenes:2000", "scenes:32:0:16"), "README.md", "exec"), names)
+    images, features = names["images"], names["features"]
+    assert images.shape == (2, 3, 64, 64) and features.vector.shape == (2, 512)
+    assert features.map.shape[:2] == (2, 512) and set(features.stages) >= {"layer1", "layer4"}
+    assert len((tmp_path / "runs" / "first" / "metrics.jsonl").read_text().splitlines()) == 2  # epochs
+    told = re.findall(r"\.(\w+)", code.splitlines()[-1].partition("#")[2])
+    assert told == ["vector", "map", "stages"] and all(hasattr(features, name) for name in told)
+
+
 def test_the_checks_run_what_the_readme_says():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)

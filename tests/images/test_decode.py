@@ -3,6 +3,8 @@
 import contextlib
 import io
 import pickle
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -71,6 +73,42 @@ def test_transparent_pixels_lie_on_white(mode):
             Image.fromarray(np.array([[[9, 9, 9], [200, 200, 200]]], dtype=np.uint8)), transparency=(9, 9, 9)
         )
     assert decode(content, "x")[0].tolist() == [[255] * 3, [200] * 3]
+
+
+def png(values: list[int], bits: int, key: list[int]) -> bytes:
+    """A PNG of one row, grey or (with a key of three values) colour, whose tRNS chunk names the key as transparent."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    packed = "".join(format(value, f"0{bits}b") for value in values)
+    row = b"\0" + int(packed, 2).to_bytes(len(packed) // 8, "big")
+    head = struct.pack(">IIBBBBB", len(values) // len(key), 1, bits, 0 if len(key) == 1 else 2, 0, 0, 0)
+    clear = struct.pack(f">{len(key)}H", *key)
+    chunks = chunk(b"IHDR", head) + chunk(b"tRNS", clear) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+@pytest.mark.parametrize(
+    ("bits", "values", "clear", "expected"),
+    [
+        (1, [0, 1, 1, 0, 1, 0, 0, 0], 0, [255] * 8),
+        (2, [0, 1, 2, 3], 1, [0, 255, 170, 255]),
+        (4, [3, 9], 3, [255, 153]),
+        (8, [3, 9], 3, [255, 9]),
+        (16, [257, 258, 0, 65535], 257, [255, 1, 0, 255]),  # 258 is the same byte, but not the transparent value
+        (16, [0, 514], 0, [255, 2]),
+    ],
+)
+def test_a_transparent_grey_value_lies_on_white_at_every_depth(bits, values, clear, expected):
+    pixels = decode(png(values, bits, [clear]), "x")
+    assert pixels[0].tolist() == [[grey] * 3 for grey in expected]
+
+
+def test_a_transparent_16_bit_colour_lies_on_white_by_its_high_bytes():
+    colours = [0x1234, 0x5678, 0x9ABC, 0x3434, 0x7878, 0xBCBC]  # the second is the low bytes of the first
+    pixels = decode(png(colours, 16, colours[:3]), "x")
+    assert pixels[0].tolist() == [[255] * 3, [0x34, 0x78, 0xBC]]
 
 
 def test_exif_orientation_is_applied(colours):

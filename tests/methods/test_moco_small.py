@@ -1,14 +1,17 @@
 """The small-data preset against a loop written from its formula, and what must not depend on how it is computed."""
 
 import copy
+import dataclasses
 import math
 
 import pytest
 import torch
 from tiny import Tiny
+from torch import nn
 
 from whytransfer.errors import InputError
-from whytransfer.methods import build
+from whytransfer.methods import METHODS, build, options_of
+from whytransfer.methods.moco_small import MoCoV2Small
 from whytransfer.records import Views
 
 
@@ -21,6 +24,31 @@ def views(batch=6):
     generator = torch.Generator().manual_seed(1)
     images = tuple(torch.rand(batch, 3, 8, 8, generator=generator, dtype=torch.float64) for _ in range(2))
     return Views(images, torch.arange(batch), torch.full((batch,), -1))
+
+
+def test_the_settings_are_those_of_the_published_results():
+    """docs/results were made with them: with another value its numbers are no longer this preset's."""
+    assert METHODS["moco-v2-small"] is MoCoV2Small and (MoCoV2Small.recipe, MoCoV2Small.views) == ("moco-v2", 2)
+    assert dataclasses.asdict(MoCoV2Small.defaults) == {
+        "optimizer": "sgd",
+        "lr_per_256": 0.5,
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+        "decay_biases_and_norms": True,
+        "schedule": "cosine",
+        "changes_every": "step",
+        "warmup_epochs": 1.0,
+        "milestones": (0.6, 0.8),  # of step schedules only
+        "drop": 0.1,
+        "epochs": 15,
+        "batch": 128,
+    }
+    assert options_of("moco-v2-small") == {"dim": 128, "hidden": 512, "m": 0.9, "m_end": 0.99, "T": 0.2}
+    method = build("moco-v2-small", Tiny(), classes=None, images=64)
+    assert (method.m, method.m_end, method.T) == (0.9, 0.99, 0.2)
+    for projector in (method.projector, method.key_projector):
+        assert [type(layer) for layer in projector] == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
+        assert [tuple(p.shape) for p in projector.parameters()] == [(512, 6), (512,), (512,), (128, 512), (128,)]
 
 
 def test_the_loss_is_the_one_of_a_slow_loop():

@@ -13,7 +13,8 @@ from whytransfer.errors import InputError, RunError
 from whytransfer.nn.knn import knn_predict
 from whytransfer.tasks import TASKS, knn, logistic, sgd_readout
 from whytransfer.tasks.factors import FactorReadout
-from whytransfer.tasks.readout import Readout
+from whytransfer.tasks.features import extract
+from whytransfer.tasks.readout import Readout, logistic_predict
 
 RGB = ("red", "green", "blue")
 LABELS = np.arange(60) % 3
@@ -39,6 +40,53 @@ def test_logistic_provenance_tells_how_c_was_chosen(toy, plain):
     assert chosen["c"] == chosen["cs"][int(np.argmax(chosen["cv_accuracy"]))]
     assert chosen["c_at_edge_of_grid"] in (True, False) and chosen["cs_out_of_iterations"] == []
     assert chosen["classes_with_fewer_images_than_folds"] == 0
+
+
+def test_the_logistic_readout_is_the_standardised_path_over_five_folds_of_its_seed(toy, plain):
+    train, test = plain(LABELS, RGB, noise=90), plain(LABELS, RGB, seed=1, noise=90)
+    toy.scale.data = torch.tensor([1.0, 0.1, 0.01])  # features of unequal size: standardised or not is another fit
+    x, q = (extract(toy, images, 8).vectors for images in (train, test))
+    found = {}
+    for seed in (1, 2):
+        fit = logistic.fit_path(x, torch.from_numpy(LABELS), 3, folds=5, seed=seed, standardise=True)
+        first, *_ = Readout(train, test, size_px=8).run(toy, seed)
+        chosen = found[seed] = first.provenance
+        assert first.value == pytest.approx(100 * (fit.predict(q).numpy() == LABELS).mean())
+        assert chosen["c"] == fit.c and chosen["cs"] == pytest.approx(sorted(1 / w for w in np.logspace(-6, 5, 45)))
+        assert chosen["cv_accuracy"] == pytest.approx(fit.scores.mean(1).tolist(), abs=1e-6)
+        assert chosen["cv_std"] == pytest.approx(fit.scores.std(1).tolist(), abs=1e-6)
+        assert chosen["folds"] == 5 and chosen["standardised"] == "mean and std of all training features"
+    assert found[1]["cv_accuracy"] != found[2]["cv_accuracy"]  # other folds
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_what_the_readout_predicts_is_what_the_path_predicts(seed):
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(90) % 3
+    x = torch.randn(90, 6, generator=generator) + torch.nn.functional.one_hot(y, 6)
+    x = x * 10.0 ** torch.arange(-3, 3)
+    q = torch.randn(200, 6, generator=generator) * 10.0 ** torch.arange(-3, 3)
+    predicted, chosen = logistic_predict(x, y, q, 3, seed)
+    fit = logistic.fit_path(x, y, 3, folds=5, seed=seed, standardise=True)
+    assert torch.equal(predicted, fit.predict(q)) and chosen["c"] == fit.c
+    assert chosen["cv_accuracy"] == [round(float(a), 6) for a in fit.scores.mean(1)]
+    raw = logistic.fit_path(x, y, 3, folds=5, seed=seed, standardise=False)
+    assert not torch.equal(predicted, raw.predict(q))  # such features tell the two apart
+    other = logistic_predict(x, y, q, 3, seed + 1)[1]
+    assert other["cv_accuracy"] != chosen["cv_accuracy"]
+
+
+def test_the_seed_of_a_run_reaches_the_folds_and_the_tasks_own_is_taken_without_one(toy, plain, monkeypatch):
+    seeds, original = [], logistic.stratified_folds
+
+    def seen(labels, folds, seed):
+        seeds.append((folds, seed))
+        return original(labels, folds, seed)
+
+    monkeypatch.setattr(logistic, "stratified_folds", seen)
+    readout = Readout(plain(LABELS, RGB), plain(LABELS, RGB, seed=1), size_px=8, seed=4)
+    assert [next(readout.run(toy, seed)).seed for seed in (None, 0, 9)] == [4, 0, 9]
+    assert seeds == [(5, 4), (5, 0), (5, 9)]
 
 
 def test_a_last_fit_out_of_iterations_is_told(toy, plain, monkeypatch):

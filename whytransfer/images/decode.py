@@ -2,7 +2,8 @@
 
 What is not already 8-bit RGB is turned into it by fixed rules:
 16-bit grey is scaled by 255 / 65535 (PIL's convert would clip it); 16-bit colour keeps its high bytes (PIL);
-transparent pixels are laid over white (the colour hidden under them means nothing); CMYK by PIL's plain formula;
+transparent pixels are laid over white (the colour hidden under them means nothing), also where a PNG names one value as
+transparent, of 16-bit colours their high bytes; CMYK by PIL's plain formula;
 EXIF orientation is applied, so pictures stand as a viewer shows them; colour profiles are ignored.
 Greyscale and palette images become RGB. Of an animation the first frame is taken.
 """
@@ -15,11 +16,11 @@ import zlib
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from whytransfer.errors import InputError
 
-VERSION = 1  # of the rules above and below: a change makes old caches unused
+VERSION = 2  # of the rules above and below: a change makes old caches unused
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # by content, whatever the suffix says (a phone's MPO is a JPEG to PIL)
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -84,16 +85,27 @@ def shrink(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
 
 
-def _rgb(image: Image.Image, name: str) -> Image.Image:
+def _rgb(image: ImageFile.ImageFile, name: str) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit grey
         deep = np.asarray(image).astype(np.int64).clip(0, 65535)
+        deep[deep == image.info.get("transparency", -1)] = 65535  # white
         return Image.fromarray(((deep * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise Unreadable(name, "floating-point pixels have no fixed white; save it with 8 or 16 bits")
     if image.has_transparency_data:
+        _key_as_in_pixels(image)
         clear = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert("RGB")
     return image.convert("RGB")
+
+
+def _key_as_in_pixels(image: ImageFile.ImageFile) -> None:
+    """PIL leaves the transparent value of a PNG (tRNS) in the bits of the file, while its pixels get 8."""
+    stored = image.tile[0].args if image.tile else ""
+    if stored in ("L;2", "L;4"):
+        image.info["transparency"] *= 85 if stored == "L;2" else 17
+    elif stored == "RGB;16B":
+        image.info["transparency"] = tuple(value >> 8 for value in image.info["transparency"])
 
 
 def _orientation(image: Image.Image) -> int:
