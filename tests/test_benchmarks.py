@@ -58,9 +58,14 @@ def test_views_beside_lightly():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("study", "model"),
-    [("first_answer", "supervised"), ("methods", "supervised"), ("tune_small", "moco-v2-small")],
+    ("study", "chosen"),
+    [
+        ("first_answer", ["--models", "supervised"]),
+        ("methods", ["--models", "supervised"]),
+        ("tune_small", ["--models", "moco-v2-small"]),
+        ("regions", ["--methods", "detcon-s-small", "--engines", "annotated"]),
+    ],
 )
-def test_a_study_in_small(study, model, tmp_path):
-    said = run(f"studies/{study}.py", "--data", tmp_path, "--out", tmp_path / "out", "--small", "--models", model)
-    assert model in said and "knn" in said and "readout" in said
+def test_a_study_in_small(study, chosen, tmp_path):
+    said = run(f"studies/{study}.py", "--data", tmp_path, "--out", tmp_path / "out", "--small", *chosen)
+    assert chosen[1] in said and "top1" in said
