@@ -47,7 +47,7 @@ def test_regions_of_one_engine(photos):
 
 
 def test_scenes_and_startup():
-    assert "images/s" in run("benchmarks/scenes.py", "--count", 32, "--threads", 1)
+    assert "images/s" in run("benchmarks/scenes.py", "--count", 32, "--threads", 2)
     assert "per million" in run("benchmarks/startup.py", "--small")
 
 

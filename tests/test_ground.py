@@ -45,7 +45,7 @@ def test_the_readme_promises_the_two_commands(command: str):
     assert f"pip install -q uv && {command}" in text("README.md")
 
 
-def test_the_readmes_python_runs_as_printed(tmp_path, monkeypatch):
+def test_the_readmes_python_runs_on_fewer_scenes_than_printed(tmp_path, monkeypatch):
     """With fewer scenes, smaller views and batches: as printed it takes minutes of two cores."""
     import whytransfer
 
