@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import signal
 import statistics
 import time
 from collections.abc import Iterator
@@ -26,6 +24,7 @@ from whytransfer.nn.queue import KeyQueue
 from whytransfer.nn.schedules import Training, build_optimizer, lr_at
 from whytransfer.records import Views
 from whytransfer.runs import GO_ON, RunFolder
+from whytransfer.stopping import Stop, stop_between_steps
 
 WARMUP_STEPS = 10  # left out of the speed figures
 LOOK_AHEAD = 3  # batches of views prepared beside a GPU
@@ -111,7 +110,7 @@ class Pretraining:
         self.state = State()
         self._speeds: list[float] = []
         self._wait_s = 0.0
-        self._stop = False
+        self._stop = Stop()
         self._good: int | None = None  # step of the checkpoint on disk, whose losses and weights are finite
 
     def fit(self) -> dict[str, Any]:
@@ -125,11 +124,11 @@ class Pretraining:
         self.state.random, self.state.watched = random, watched
         step_module, fabric_optimizer = self.fabric.setup(_Step(method), optimizer)
         method.train()
-        with _stop_between_steps(self), progress.bar("pretraining", self.steps, self.state.step) as update:
+        with stop_between_steps(self._stop), progress.bar("pretraining", self.steps, self.state.step) as update:
             while self.state.step < self.steps:
                 self._epoch(self.state.step // self.per_epoch, step_module, fabric_optimizer, update)
                 self._end_epoch(optimizer)
-                if self._agreed(self._stop)[0] and self.state.step < self.steps:
+                if self._agreed(self._stop.asked)[0] and self.state.step < self.steps:
                     raise KeyboardInterrupt
         return self._finish()
 
@@ -156,7 +155,7 @@ class Pretraining:
             began = now
             self._check(losses)
             self._log_step(losses[-1], optimizer, update)
-            stop, save = self._agreed(self._stop, now - last_save > 60 * plan.save_minutes)
+            stop, save = self._agreed(self._stop.asked, now - last_save > 60 * plan.save_minutes)
             if (stop or save) and i + 1 < last:  # the end of an epoch saves anyway, with the epoch's row
                 self._save(optimizer.optimizer, losses)
                 losses = []
@@ -320,25 +319,3 @@ def describe(row: dict[str, Any], random: dict[str, Any]) -> str:
 
 def _percent(value: float | None, digits: int) -> str:
     return "not measured" if value is None else f"{value:.{digits}f} %"
-
-
-@contextlib.contextmanager
-def _stop_between_steps(run: Pretraining) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) lets the step end and saves; the second one stops at once."""
-
-    def on_signal(number: int, frame: object) -> None:
-        if run._stop:
-            raise KeyboardInterrupt
-        run._stop = True
-        progress.say("stopping after this step; the run will be saved (again to stop at once)")
-
-    try:
-        before = {s: signal.signal(s, on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: signals are the caller's business
-        yield
-        return
-    try:
-        yield
-    finally:
-        for s, handler in before.items():
-            signal.signal(s, handler)

@@ -11,6 +11,7 @@ import torch
 from whytransfer.backbones.backbone import Backbone
 from whytransfer.backbones.checkpoints import SUFFIXES, load_checkpoint
 from whytransfer.backbones.foreign import timm_backbone, torchvision_backbone
+from whytransfer.backbones.fused import Fused
 from whytransfer.backbones.resnet import Arch, build, names
 from whytransfer.errors import InputError, unknown_name
 
@@ -20,6 +21,7 @@ FORMS = (
     "random:ARCH[:SEED]",
     "torchvision:NAME:WEIGHTS or torchvision:NAME:FILE",
     "timm:NAME or timm:NAME@FILE",
+    "A+B, two or more of these side by side",
 )
 
 
@@ -45,12 +47,39 @@ def _load(spec: str) -> Backbone:
         return _from_file(path)
     scheme, colon, rest = spec.partition(":")
     if "+" in spec and not _names_a_file(rest):
-        raise InputError(
-            f"{spec!r} asks for a fusion (A+B), which arrives in a later version; name one backbone for now"
-        )
+        return _fused(members_of(spec))
     if colon and scheme in _SCHEMES:
         return _SCHEMES[scheme](rest)
     raise _unknown(spec)
+
+
+def members_of(spec: str) -> list[str]:
+    """The backbones of a fusion, "A+B" -> ["A", "B"]; a name that exists as a whole keeps its plus signs.
+
+    Raises InputError for a sum with an empty part.
+    """
+    parts, found = spec.split("+"), list[str]()
+    while parts:  # the longest beginning that is there is one member: runs/a+b+random:resnet18, where runs/a+b exists
+        ends = [n for n in range(len(parts), 0, -1) if _is_there("+".join(parts[:n]))]
+        n = ends[0] if ends else 1
+        found.append("+".join(parts[:n]).strip())
+        parts = parts[n:]
+    if not all(found):
+        raise InputError(f"{spec!r} is no fusion: a part of the sum is empty. Write A+B.")
+    return found
+
+
+def _is_there(part: str) -> bool:
+    return Path(part.strip()).exists() or _names_a_file(part.strip().partition(":")[2])
+
+
+def _fused(specs: list[str]) -> Fused:
+    members = []
+    for spec in specs:
+        member = _load(spec)
+        member.spec = spec
+        members.append(member)
+    return Fused(members)
 
 
 def _names_a_file(rest: str) -> bool:

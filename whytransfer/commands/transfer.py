@@ -58,6 +58,38 @@ class TransferSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU where there is one."""
 
+    # settings of single tasks; one that the task does not have is refused
+    mode: Literal["frozen", "finetune"] | None = None
+    """Whether the backbone stays as it is or is trained with the head; the paper's way of each task when not given."""
+    schedule: str | None = None
+    """Name of a published schedule of the task; a wrong one lists those that there are."""
+    budget: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of the schedule's images to see: 0.01 is a hundredth. The results say so."""
+    fit_batch: Annotated[int, Field(ge=1)] | None = None
+    """Images per step of training; the schedule's when not given, its learning rate in proportion."""
+    lr: Annotated[float, Field(gt=0)] | None = None
+    """Learning rate instead of the schedule's."""
+    architecture: str | None = None
+    """What is built on the backbone: c4 or fpn (detection, instances), fcn or deeplab (segmentation)."""
+    stage: str | None = None
+    """Features of this stage (layer3, ...) instead of the last one's."""
+    labels: tuple[Annotated[float, Field(gt=0, le=100)], ...] | None = None
+    """Per cent of the training labels to use, one result each: 1 5 10 100."""
+    protocol: str | None = None
+    """A published protocol by name, quirks included; a wrong one lists those that there are."""
+    way: Annotated[int, Field(ge=2)] | None = None
+    """Classes of a few-shot episode."""
+    shot: Annotated[int, Field(ge=1)] | None = None
+    """Labelled images per class of a few-shot episode."""
+    episodes: Annotated[int, Field(ge=2)] | None = None
+    """Number of few-shot episodes."""
+
+
+OF_TASKS = (
+    "mode", "schedule", "budget", "fit_batch", "lr", "architecture", "stage", "labels", "protocol", "way", "shot",
+    "episodes",
+)  # fmt: skip
+
 
 def transfer(**settings: Any) -> list[Any]:
     """Run one task on one or more backbones; keywords are the fields of TransferSettings. Returns the Result records.
@@ -79,6 +111,7 @@ def run(s: TransferSettings) -> Iterator[Any]:
 
     if s.task not in TASKS:
         raise unknown_name("task", s.task, TASKS)
+    options = options_of(s)
     backbones = [load_backbone(spec, device_of(s.device)) for spec in s.backbone]  # all of them before the work starts
     writable_folder(s.out, make=False)
     kept_results(s.out)  # a file that is not ours is refused before the work, not after it
@@ -92,15 +125,28 @@ def run(s: TransferSettings) -> Iterator[Any]:
         if backbone.note:
             progress.say(f"note: {spec}: {backbone.note}")
         if size not in sets:
-            sets[size] = _cached(s, images[s.train], size), _cached(s, images[s.test], size)
+            sets[size] = _read(s, images[s.train], size), _read(s, images[s.test], size)
         train, test = sets[size]
         with progress.bar(f"{s.task} of {spec}: features at {size} px", len(train) + len(test)) as update:
             counted = _Counted(update)
-            task = TASKS[s.task](train, test, size_px=size, seed=s.seed, batch=s.batch, progress=counted)
-            content = {"train_fingerprint": train.fingerprint, "test_fingerprint": test.fingerprint, "size_px": size}
+            task = TASKS[s.task](train, test, size_px=size, seed=s.seed, batch=s.batch, progress=counted, **options)
+            content = {"train_fingerprint": _content(train), "test_fingerprint": _content(test), "size_px": size}
             results = [_signed(result, s, content) for result in task.run(backbone, s.seed)]
         _keep(s.out, results)
         yield from results
+
+
+def options_of(s: TransferSettings) -> dict[str, Any]:
+    """What was set of OF_TASKS, and the folder where the task has fits to save; InputError for one it does not have."""
+    from whytransfer.tasks import TASKS, settings_of
+
+    known = settings_of(s.task)
+    given = {name: getattr(s, name) for name in OF_TASKS if getattr(s, name) is not None}
+    for name in given:
+        if name not in known:
+            others = ", ".join(task for task in TASKS if name in settings_of(task)) or "no task yet"
+            raise InputError(f"task {s.task} has no --{name.replace('_', '-')}; it is a setting of: {others}.")
+    return {**given, **({"folder": s.out} if "folder" in known else {})}
 
 
 class _Counted:
@@ -164,10 +210,17 @@ def sizes_of(specs: Sequence[str]) -> list[int]:
 
     random:ARCH has none of its own: it takes that of the first run beside it, else of the first other one, else 64.
     """
-    runs = [_size_of_run(spec) for spec in specs]
+    runs = [_size_of_runs(spec) for spec in specs]
     own = [run or (None if spec.startswith("random:") else ELSEWHERE_PX) for spec, run in zip(specs, runs, strict=True)]
     beside = next((size for size in [*runs, *own] if size), ALONE_PX)
     return [size or beside for size in own]
+
+
+def _size_of_runs(spec: str) -> int | None:
+    """Of a fusion the largest of its members', so that none sees less than it was pretrained on."""
+    from whytransfer.backbones.load import members_of
+
+    return max(filter(None, map(_size_of_run, members_of(spec))), default=None)
 
 
 def _size_of_run(spec: str) -> int | None:
@@ -185,10 +238,17 @@ def _size_of_run(spec: str) -> int | None:
         ) from None
 
 
-def _cached(s: TransferSettings, images: Any, size: int) -> Any:
+def _read(s: TransferSettings, images: Any, size: int) -> Any:
+    """What the task reads: decoded pixels of about twice the size, or the images with their annotations as they are."""
     from whytransfer.commands.data import cached
+    from whytransfer.tasks import reads_annotations
 
-    return cached(images, 2 * size, s.cache_gb)
+    return images if reads_annotations(s.task) else cached(images, 2 * size, s.cache_gb)
+
+
+def _content(images: Any) -> str:
+    """The fingerprint, which is an attribute of a PixelCache and a method of an ImageSet."""
+    return images.fingerprint() if callable(images.fingerprint) else images.fingerprint
 
 
 def _signed(result: Any, s: TransferSettings, content: Mapping[str, Any]) -> Any:
