@@ -131,6 +131,7 @@ def run(s: TransferSettings) -> Iterator[Any]:
             counted = _Counted(update)
             task = TASKS[s.task](train, test, size_px=size, seed=s.seed, batch=s.batch, progress=counted, **options)
             content = {"train_fingerprint": _content(train), "test_fingerprint": _content(test), "size_px": size}
+            content["options"] = {name: value for name, value in options.items() if name != "folder"}
             results = [_signed(result, s, content) for result in task.run(backbone, s.seed)]
         _keep(s.out, results)
         yield from results
@@ -201,8 +202,8 @@ def against_random(results: Sequence[Any]) -> Iterator[str]:
         gain, unit = r.value - untrained.value, "points" if r.unit == "%" else r.unit
         apart = None not in (r.low, untrained.low) and (r.low > untrained.high or r.high < untrained.low)
         sure = "beyond their intervals" if apart else "but their intervals overlap"
-        way = "over" if gain >= 0 else "BELOW"
-        yield f"{r.model}: {abs(gain):.2f} {unit} {way} random features in {r.metric}, {sure}"
+        ways = ("over", "BELOW") if r.direction == "higher" else ("ABOVE", "under")  # capitals: worse than untrained
+        yield f"{r.model}: {abs(gain):.2f} {unit} {ways[gain < 0]} random features in {r.metric}, {sure}"
 
 
 def sizes_of(specs: Sequence[str]) -> list[int]:
@@ -262,8 +263,9 @@ def _signed(result: Any, s: TransferSettings, content: Mapping[str, Any]) -> Any
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     """What a result is of. Names are not enough: another folder may be called alike, a run may be trained again."""
     content = ("train_fingerprint", "test_fingerprint", "size_px", "weights_sha256")
-    named = ("model", "data", "task", "seed")
-    return *(row[name] for name in named), *(row["provenance"].get(name) for name in content)
+    named, origin = ("model", "data", "task", "seed"), row["provenance"]
+    options = json.dumps(origin.get("options", {}), sort_keys=True)
+    return *(row[name] for name in named), *(origin.get(name) for name in content), options
 
 
 def kept_results(folder: Path) -> list[dict[str, Any]]:
