@@ -149,6 +149,25 @@ def test_other_images_sizes_or_weights_of_equal_names_are_other_results(tmp_path
     assert rows() == 10 == rows()
 
 
+def test_two_commands_that_keep_at_once_lose_nothing(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    from whytransfer.commands.transfer import _keep
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda i: _keep(tmp_path, [result(f"runs/{i}", 1.0, 0.0, 2.0)]), range(24)))
+    assert kept(tmp_path)[1] == 24
+
+
+def test_unreadable_images_can_be_left_out_as_in_pretraining(tmp_path):
+    folder = pictures(tmp_path / "trees", 10)
+    (tmp_path / "trees" / "ash" / "broken.png").write_bytes(b"no picture")
+    settings = {"train": folder, "test": folder, "task": "knn", "size": 8}
+    with pytest.raises(InputError, match="or leave out what cannot be read: --skip-unreadable"):
+        transfer(tmp_path / "out", "random:resnet18-small", **settings)
+    assert len(transfer(tmp_path / "out", "random:resnet18-small", skip_unreadable=True, **settings)) == 2
+
+
 def test_every_result_says_where_it_came_from(stub, tmp_path):
     result = transfer(tmp_path, "random:resnet18-small")[0]
     assert result.provenance["train"] == "scenes:12:0:16" and result.provenance["test"] == "scenes:6:1:16"

@@ -43,7 +43,8 @@ class TransferSettings(Settings):
     test: str
     """Labelled images to score it on (same classes)."""
     out: Path
-    """Folder for results.jsonl; a result of the same weights, images, size, task and seed is replaced, others stay."""
+    """Folder for results.jsonl; a result of the same backbone, weights, images, size, task, settings and seed is
+    replaced, others stay."""
     task: str = "readout"
     """readout, knn, sgd-readout or factors."""
     size: Annotated[int, Field(ge=8, le=2048)] | None = None
@@ -55,6 +56,8 @@ class TransferSettings(Settings):
     """Images per forward pass; changes only speed and memory."""
     cache_gb: Annotated[float, Field(gt=0)] = 20.0
     """Bound of the decoded cache; what does not fit is decoded at every access."""
+    skip_unreadable: bool = False
+    """Leave unreadable images out (named and counted) instead of stopping."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU where there is one."""
 
@@ -244,7 +247,7 @@ def _read(s: TransferSettings, images: Any, size: int) -> Any:
     from whytransfer.commands.data import cached
     from whytransfer.tasks import reads_annotations
 
-    return images if reads_annotations(s.task) else cached(images, 2 * size, s.cache_gb)
+    return images if reads_annotations(s.task) else cached(images, 2 * size, s.cache_gb, s.skip_unreadable)
 
 
 def _content(images: Any) -> str:
@@ -286,11 +289,12 @@ def kept_results(folder: Path) -> list[dict[str, Any]]:
 
 def _keep(folder: Path, results: list[Any]) -> None:
     """Replace the results of equal _key in results.jsonl, keep the others."""
-    from whytransfer.runs import atomic_write
+    from whytransfer.files import atomic_write, locked
 
     new = [json.loads(r.to_json()) for r in results]
     replaced = {_key(row) for row in new}
-    kept = [row for row in kept_results(folder) if _key(row) not in replaced]
-    content = "".join(json.dumps(r, sort_keys=True) + "\n" for r in [*kept, *new]).encode()
     folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(folder / "results.jsonl", lambda file: file.write(content))
+    with locked(folder / ".results.lock"):  # two commands may write here: each must see what the other has kept
+        kept = [row for row in kept_results(folder) if _key(row) not in replaced]
+        content = "".join(json.dumps(r, sort_keys=True) + "\n" for r in [*kept, *new]).encode()
+        atomic_write(folder / "results.jsonl", lambda file: file.write(content))
