@@ -57,6 +57,7 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path):
         RunFolder.open(tmp_path, card())
     with pytest.raises(InputError, match="is a file"):
         RunFolder.open(tmp_path / "thesis.tex", card())
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 FOREIGN = {

@@ -20,7 +20,8 @@ class RunError(RuntimeError):
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     """The error for a misspelt name, with the near names first: raise unknown_name("recipe", "defalt", RECIPES)."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    written = {n.lower(): n for n in names}
+    near = [written[n] for n in difflib.get_close_matches(name.lower(), written, n=3, cutoff=0.5)]
     hint = f"Did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
     return InputError(f"unknown {kind} {name!r}. {hint}Known: {', '.join(names)}.")
 

@@ -69,6 +69,7 @@ class RunFolder:
         """
         run = cls(writable_folder(path))
         if not run._card_path.exists():
+            run._refuse_other_things()  # before a lock file is left among them
             with run.locked():  # of two processes that start here, the second must find the card of the first
                 run._start(json.loads(json.dumps(card)))
         run.card = read_card(run._card_path)
@@ -78,11 +79,14 @@ class RunFolder:
     def _start(self, card: dict[str, Any]) -> None:
         if self._card_path.exists():
             return
-        if any(p for p in self.path.iterdir() if not p.name.startswith(".")):
+        self._refuse_other_things()
+        write_json(self._card_path, {**card, "finished": False})
+
+    def _refuse_other_things(self) -> None:
+        if not self._card_path.exists() and any(p for p in self.path.iterdir() if not p.name.startswith(".")):
             raise InputError(
                 f"--out {self.path} is not empty and holds no card.json, so it is not a run. Choose another folder."
             )
-        write_json(self._card_path, {**card, "finished": False})
 
     def _refuse_other(self, config: Mapping[str, Any]) -> None:
         before = self.card["config"]

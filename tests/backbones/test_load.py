@@ -35,6 +35,13 @@ def other():
     return get_model("resnet18", weights=None)
 
 
+def test_images_of_0_to_255_are_refused():
+    backbone = load_backbone("random:resnet18-small")
+    with pytest.raises(ValueError, match=r"images in \[0, 1\]; these reach 255: divide them by 255"):
+        backbone(torch.full((1, 3, 16, 16), 255.0))
+    assert backbone(torch.ones(1, 3, 16, 16)).vector.shape == (1, 512)
+
+
 def prefixed(prefix: str, model: nn.Module, drop: tuple[str, ...] = ("fc.",)) -> dict[str, torch.Tensor]:
     return {prefix + k: v for k, v in model.state_dict().items() if not k.startswith(drop)}
 

@@ -60,6 +60,14 @@ def test_a_table_of_other_models_than_the_demos_is_not_made_up():
         demo.table([r for r in made() if "spatial" not in r.model])
 
 
+def test_each_model_is_told_beside_random_features():
+    assert demo.against_random(made()) == [
+        "against random features, class: supervised, appearance above; default within intervals; spatial BELOW",
+        "against random features, pose: supervised, appearance within intervals; default, spatial BELOW",
+        "against random features, colour: default, spatial above; supervised, appearance BELOW",
+    ]
+
+
 def test_the_reading_tells_the_trade_off():
     assert demo.reading(made()) == (
         "Trade-off — pose: appearance over spatial by 0.11 R2, beyond their intervals; "

@@ -1,6 +1,7 @@
 """results.jsonl: a repeated result replaces its old one, every other one stays; each says where it came from."""
 
 import json
+import shutil
 from functools import partial
 
 import pytest
@@ -90,6 +91,19 @@ def test_each_backbone_is_told_beside_random_features(results, lines):
     assert list(against_random(results)) == lines
 
 
+def test_a_fusion_is_untrained_only_where_all_of_it_is():
+    fused, run, random = "random:resnet18+runs/mine", "runs/mine", "random:resnet18"
+    results = [result(model, value, 0.0, 100.0) for model, value in ((fused, 62.5), (run, 62.5), (random, 65.0))]
+    assert [line.split(" random")[0] for line in against_random(results)] == [
+        f"{fused}: 2.50 points BELOW",
+        f"{run}: 2.50 points BELOW",
+    ]
+    assert next(against_random(results[:2])).startswith("no random features beside it")
+    assert sizes_of([f"{random}:1+{random}:2"]) == [64] and sizes_of(["random:resnet18+torchvision:resnet18:x"]) == [
+        224
+    ]
+
+
 def test_one_backbone_needs_no_list(stub, tmp_path):
     results = whytransfer.transfer(
         backbone="random:resnet18-small:1", out=tmp_path, train="scenes:12:0:16", test="scenes:6:1:16", task="stub"
@@ -147,6 +161,16 @@ def test_other_images_sizes_or_weights_of_equal_names_are_other_results(tmp_path
     assert rows(size=16) == 8 == rows(size=16)
     train_again(2)
     assert rows() == 10 == rows()
+
+
+def test_test_images_that_are_training_images_are_counted_and_said(tmp_path, capsys):
+    one, other = pictures(tmp_path / "one", 10), pictures(tmp_path / "other", 200)
+    shutil.copy(tmp_path / "one" / "ash" / "0.png", tmp_path / "other" / "ash" / "again.png")
+    settings = {"task": "knn", "size": 8}
+    transfer(tmp_path / "out", "random:resnet18-small", train=one, test=one, **settings)
+    assert "note: 4 of the 4 test images are training images too" in capsys.readouterr().err
+    transfer(tmp_path / "out", "random:resnet18-small", train=one, test=other, **settings)
+    assert "note: 1 of the 5 test images are training images too" in capsys.readouterr().err
 
 
 def test_two_commands_that_keep_at_once_lose_nothing(tmp_path):

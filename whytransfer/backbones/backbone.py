@@ -40,6 +40,11 @@ class Backbone(nn.Module):
         self.register_buffer("std", torch.tensor(IMAGENET_STD), persistent=False)
 
     def __call__(self, images: Float[Tensor, "B 3 H W"]) -> Features:
+        """Features of images in [0, 1]; ValueError on a processor for those that are plainly 0 to 255."""
+        if not torch.compiler.is_compiling() and images.numel() and images.device.type == "cpu":
+            largest = float(images.detach().amax())  # on a GPU the host would wait for it
+            if largest > 2:
+                raise ValueError(f"a backbone takes images in [0, 1]; these reach {largest:g}: divide them by 255")
         return super().__call__(images)
 
     def normalise_with(self: B, mean: Sequence[float], std: Sequence[float]) -> B:

@@ -99,7 +99,28 @@ def show(s: DemoSettings) -> None:
         "What frozen features can tell (95 % interval over test images, one seed)", ["model", *COLUMNS], table(results)
     )
     print(reading(results))
+    for line in against_random(results):
+        print(line)
+    if s.quick:
+        print("--quick is over before anything is learned: it shows that the way works, its numbers mean nothing.")
     print(f"runs, results.jsonl and pictures of the views are in {s.out}/")
+
+
+def against_random(results: list[Any]) -> list[str]:
+    """Per column, which models read more than random features do, beyond their intervals, and which read less."""
+    models = dict(zip(MODELS, dict.fromkeys(r.model for r in results), strict=True))
+    found = {(r.model, r.task, r.metric): r for r in results}
+    lines = []
+    for title, column in COLUMNS.items():
+        untrained = found[models["random"], *column]
+        rest = {name: found[model, *column] for name, model in models.items() if name != "random"}
+        above = [name for name, r in rest.items() if r.low > untrained.high]
+        below = [name for name, r in rest.items() if r.high < untrained.low]
+        level = [name for name in rest if name not in (*above, *below)]
+        parts = [("above", above), ("within intervals", level), ("BELOW", below)]
+        said = "; ".join(f"{', '.join(names)} {where}" for where, names in parts if names)
+        lines.append(f"against random features, {title.partition(',')[0]}: {said}")
+    return lines
 
 
 def reading(results: list[Any]) -> str:

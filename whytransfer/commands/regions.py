@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from whytransfer import progress
-from whytransfer.errors import InputError
+from whytransfer.errors import InputError, unknown_name
 
 FEW = 200  # images whose regions one process makes before others would have started
 
@@ -81,6 +81,8 @@ def open_regions(masks: str, pixels: Any, images: str | None = None, skip_unread
     path = Path(masks).expanduser()
     if (path / "store.json").is_file() or (masks.partition(":")[0] not in ENGINES and len(path.parts) > 1):
         store = RegionStore.open(path)
+    elif masks.partition(":")[0] not in ENGINES and not path.exists():
+        raise unknown_name("region engine, and no folder of that name here,", masks, ENGINES)
     else:
         store = _made(open_engine(masks), masks, pixels, images, skip_unreadable)
     return store.for_pixels(pixels)

@@ -31,7 +31,8 @@ class TransferSettings(Settings):
     """
 
     backbone: Annotated[tuple[str, ...], Field(min_length=1)]
-    """One or more: run folder, weight file, random:ARCH[:SEED], torchvision:NAME:WEIGHTS, timm:NAME."""
+    """One or more: run folder, weight file, random:ARCH[:SEED], torchvision:NAME:WEIGHTS, timm:NAME; A+B+C sets the
+    features of several side by side (a fusion)."""
 
     @field_validator("backbone", mode="before")
     @classmethod
@@ -130,6 +131,7 @@ def run(s: TransferSettings) -> Iterator[Any]:
         if size not in sets:
             sets[size] = _read(s, images[s.train], size), _read(s, images[s.test], size)
         train, test = sets[size]
+        _say_what_is_in_both(train, test)
         with progress.bar(f"{s.task} of {spec}: features at {size} px", len(train) + len(test)) as update:
             counted = _Counted(update)
             task = TASKS[s.task](train, test, size_px=size, seed=s.seed, batch=s.batch, progress=counted, **options)
@@ -197,16 +199,23 @@ def against_random(results: Sequence[Any]) -> Iterator[str]:
     Intervals that overlap decide nothing here; a paired comparison could still tell the two apart.
     """
     first = [r for r in results if r.metric == results[0].metric]
-    untrained = next((r for r in first if r.model.startswith("random:")), None)
+    untrained = next((r for r in first if is_untrained(r.model)), None)
     if untrained is None:
         yield "no random features beside it: add random:resnet18, or your architecture, to see what training gave"
         return
-    for r in (r for r in first if not r.model.startswith("random:")):
+    for r in (r for r in first if not is_untrained(r.model)):
         gain, unit = r.value - untrained.value, "points" if r.unit == "%" else r.unit
         apart = None not in (r.low, untrained.low) and (r.low > untrained.high or r.high < untrained.low)
         sure = "beyond their intervals" if apart else "but their intervals overlap"
         ways = ("over", "BELOW") if r.direction == "higher" else ("ABOVE", "under")  # capitals: worse than untrained
         yield f"{r.model}: {abs(gain):.2f} {unit} {ways[gain < 0]} random features in {r.metric}, {sure}"
+
+
+def is_untrained(spec: str) -> bool:
+    """Whether a backbone, or every member of a fusion, has random weights."""
+    from whytransfer.backbones.load import members_of
+
+    return all(member.startswith("random:") for member in members_of(spec))
 
 
 def sizes_of(specs: Sequence[str]) -> list[int]:
@@ -215,7 +224,7 @@ def sizes_of(specs: Sequence[str]) -> list[int]:
     random:ARCH has none of its own: it takes that of the first run beside it, else of the first other one, else 64.
     """
     runs = [_size_of_runs(spec) for spec in specs]
-    own = [run or (None if spec.startswith("random:") else ELSEWHERE_PX) for spec, run in zip(specs, runs, strict=True)]
+    own = [run or (None if is_untrained(spec) else ELSEWHERE_PX) for spec, run in zip(specs, runs, strict=True)]
     beside = next((size for size in [*runs, *own] if size), ALONE_PX)
     return [size or beside for size in own]
 
@@ -248,6 +257,20 @@ def _read(s: TransferSettings, images: Any, size: int) -> Any:
     from whytransfer.tasks import reads_annotations
 
     return images if reads_annotations(s.task) else cached(images, 2 * size, s.cache_gb, s.skip_unreadable)
+
+
+def _say_what_is_in_both(train: Any, test: Any) -> None:
+    """Test images that are training images too make a readout look better than it is."""
+    from whytransfer import progress
+    from whytransfer.images.duplicates import in_both
+
+    found = 0 if train is test else in_both(train, test)
+    if train is test or found:
+        count = len(test) if train is test else found
+        progress.say(
+            f"note: {count:,} of the {len(test):,} test images are training images too (equal pixels), so the results "
+            "say less about new images than they seem to"
+        )
 
 
 def _content(images: Any) -> str:
