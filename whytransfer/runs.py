@@ -151,11 +151,15 @@ class RunFolder:
         self.last_saved = state["step"]
         return state
 
-    def finish(self, backbone: Mapping[str, torch.Tensor], result: Mapping[str, Any]) -> None:
-        """Write the backbone's weights, then mark the card as finished."""
+    def finish(
+        self, backbone: Mapping[str, torch.Tensor], result: Mapping[str, Any], recorded: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write the backbone's weights, then mark the card as finished; `recorded` is compared when it is loaded."""
         content = safetensors_bytes({k: v.detach().cpu().contiguous() for k, v in backbone.items()})
         atomic_write(self.path / "backbone.safetensors", lambda file: file.write(content), GO_ON)
         self.card = {**self.card, "finished": True, "result": dict(result)}
+        if recorded is not None:
+            self.card["recorded"] = dict(recorded)
         write_json(self._card_path, self.card)
 
 

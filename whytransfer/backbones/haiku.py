@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from whytransfer.backbones.pickles import read_npy, read_npz, read_pickle
@@ -97,7 +98,7 @@ def _flat(content: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", np.asarray(value)
 
 
-def _tensor(value: np.ndarray[Any, Any], kernel: bool) -> Tensor:
+def _tensor(value: NDArray[Any], kernel: bool) -> Tensor:
     """HWIO kernels become OIHW, (1, 1, 1, C) vectors (C,)."""
     arranged = value.transpose(3, 2, 0, 1) if kernel and value.ndim == 4 else value.reshape(-1)
     return torch.from_numpy(np.ascontiguousarray(arranged))

@@ -1,7 +1,7 @@
 """Weights in plain pickles, read without running anything that the file names.
 
 A pickle is a program: it may call whatever it can import. NumPy dictionaries are published as such (`numpy.save` of a
-dict, detectron2's .pkl), so they are read by an unpickler that knows six names, and answers each of them with a
+dict, detectron2's .pkl), so they are read by an unpickler that knows a few names, and answers each of them with a
 recorder of our own: not even NumPy's functions are called. Arrays are then made from the recorded bytes.
 Admitted are dictionaries, lists, tuples, strings, bytes, numbers and NumPy arrays of numbers.
 """
@@ -64,6 +64,11 @@ def _encoded(text: str, encoding: str = "") -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes() -> bytes:
+    """`bytes()`, as old pickles write b""."""
+    return b""
+
+
 class _Marker:
     """The class numpy.ndarray, which a pickle names but must neither make nor change."""
 
@@ -79,6 +84,8 @@ _ADMITTED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): _Marker,
     ("collections", "OrderedDict"): dict,
     ("_codecs", "encode"): _encoded,
+    ("__builtin__", "bytes"): _no_bytes,
+    ("builtins", "bytes"): _no_bytes,
 }
 for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):  # before and from NumPy 2
     _ADMITTED |= {(_module, "_reconstruct"): _Array, (_module, "scalar"): _Scalar}
@@ -164,7 +171,8 @@ def _array(found: _Array) -> Any:
     if dtype.code in ("O", "O8") and isinstance(content, list) and shape == ():  # numpy.save of a dict wraps it so
         return _plain(content[0])
     flat = np.frombuffer(_bytes(content), dtype.number())
-    return flat.reshape(shape, order="F" if fortran else "C").copy()
+    native = flat.astype(flat.dtype.newbyteorder("="))  # also a copy, that may be written to
+    return native.reshape(shape, order="F" if fortran else "C")
 
 
 def _bytes(content: Any) -> bytes:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
@@ -72,13 +73,13 @@ def verify(backbone: Backbone, recorded: Any, where: str) -> float:
     return apart
 
 
-def distance(found: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any]) -> float:
+def distance(found: NDArray[Any], wanted: NDArray[Any]) -> float:
     """The largest difference of two records (16, 8), over the mean spread of the features in the wanted one."""
     scale = float(np.abs(wanted[:, 1]).mean())
     return float(np.abs(found - wanted).max()) / (scale if scale > 0 else 1.0)
 
 
-def _numbers(backbone: Backbone, size_px: int) -> np.ndarray[Any, Any]:
+def _numbers(backbone: Backbone, size_px: int) -> NDArray[Any]:
     """(16, 8) float64: mean, spread, six projections of each image's features."""
     with torch.inference_mode(), torch.autocast("cpu", enabled=False):
         device = next((t.device for t in [*backbone.parameters(), *backbone.buffers()]), torch.device("cpu"))
