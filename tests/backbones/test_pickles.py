@@ -99,7 +99,9 @@ def test_code_in_a_file_is_not_run(name: str, tmp_path: Path):
     (tmp_path / "attack.pkl").write_bytes(pickle.dumps(ATTACKS[name], protocol=4))
     np.save(tmp_path / "attack.npy", np.array({"x": ATTACKS[name]}, dtype=object))
     for read, file in ((read_pickle, "attack.pkl"), (read_npy, "attack.npy")):
-        with pytest.raises(InputError, match=rf"{file} (holds .*where only dictionaries, strings, numbers|.*is damaged)"):
+        with pytest.raises(
+            InputError, match=rf"{file} (holds .*where only dictionaries, strings, numbers|.*is damaged)"
+        ):
             read(tmp_path / file)
     assert RAN == []
 
