@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from layouts import haiku_dictionary, haiku_features, images
 
-from tests.backbones.layouts import haiku_dictionary, haiku_features, images
 from whytransfer.backbones import build, load_backbone
 from whytransfer.backbones.geometry import Geometry
 from whytransfer.backbones.haiku import our_name, read_haiku

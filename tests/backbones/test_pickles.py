@@ -83,7 +83,7 @@ ATTACKS = {
     "a call": Attack(ran, "a call"),
     "hidden in the weights": {"res_net50/~/initial_conv": {"w": Attack(ran, "hidden")}},
     "as a key": {("k", Attack(ran, "key")): 1},
-    "eval": Attack(eval, "__import__('tests.backbones.test_pickles').RAN.append('eval')"),
+    "eval": Attack(eval, "__import__('sys').modules['test_pickles'].RAN.append('eval')"),
     "an array of objects": np.array([Attack(ran, "array"), 1], dtype=object),
     "import": Attack(__import__, "antigravity"),
     "a codec": Attack(__import__("_codecs").encode, "x", "rot13"),
