@@ -45,13 +45,8 @@ def caffe_named(net: nn.Module) -> dict[str, np.ndarray[Any, Any]]:
         *where, part, leaf = key.replace("downsample.", "downsample").split(".")
         is_norm = part.startswith("bn") or part == "downsample1"
         branch = branches["downsample" if part.startswith("downsample") else part[-1]]
-        name = (
-            f"res{int(where[0][-1]) + 1}_{where[1]}_branch{branch}"
-            if where
-            else "conv1"
-            if not is_norm
-            else "res_conv1"
-        )
+        stem = "res_conv1" if is_norm else "conv1"
+        name = f"res{int(where[0][-1]) + 1}_{where[1]}_branch{branch}" if where else stem
         blobs[f"{name}_{f'bn_{leaf[0]}'.replace('bn_w', 'bn_s') if is_norm else 'w'}"] = value.numpy()
     return {**blobs, "conv1_w_momentum": blobs["conv1_w"]}
 
@@ -68,9 +63,7 @@ def test_names_both_ways(arch: str):
     there = [to_detectron2(k) for k in keys]
     assert [from_detectron2(k) for k in there] == keys and len(set(there)) == len(keys)
     assert [from_detectron2(f"backbone.bottom_up.{k}") for k in there] == keys
-    pattern = (
-        r"(stem\.conv1|res[2-5]\.\d+\.(shortcut|conv[123]))(\.norm)?\.(weight|bias|running_mean|running_var|num_.*)"
-    )
+    pattern = r"(stem\.conv1|res[2-5]\.\d+\.(shortcut|conv[123]))(\.norm)?\.(weight|bias|running_(mean|var)|num_.*)"
     assert all(re.fullmatch(pattern, k) for k in there)
     assert to_detectron2("layer1.0.downsample.1.running_var") == "res2.0.shortcut.norm.running_var"
     assert to_detectron2("bn1.weight") == "stem.conv1.norm.weight"

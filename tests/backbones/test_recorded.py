@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -73,9 +71,8 @@ def test_threads_layouts_and_modes_do_not_matter(backbone, recorded):
     with torch.autocast("cpu", torch.bfloat16):
         assert verify(backbone, recorded, "here") < 1e-5
     training = copy.deepcopy(backbone).to(torch.bfloat16).float().train()
-    assert (
-        distance(np.array(record(training)["features"]), np.array(recorded["features"])) > TOLERANCE
-    )  # rounded weights
+    found = np.array(record(training)["features"])
+    assert distance(found, np.array(recorded["features"])) > TOLERANCE, "rounded weights"
     assert training.training and training.bn1.num_batches_tracked == 0, "the one that is recorded is left as it was"
 
 
@@ -97,7 +94,7 @@ def test_what_matters_is_told(change: str, backbone, recorded):
     other = copy.deepcopy(backbone)
     CHANGES[change](other)
     with pytest.raises(
-        InputError, match=r"of runs/mine does not say what it said .* (are|is) [\d.e-]+|nan of their spread"
+        InputError, match=r"of runs/mine does not say what it said .* are ([\d.e+-]+|nan) of their spread"
     ):
         verify(other, recorded, "runs/mine")
 
@@ -122,12 +119,3 @@ def test_a_record_that_cannot_be_used(backbone, recorded):
     for damage in ({**recorded, "features": [1, 2]}, {**recorded, "images": "scenes:1"}, {"features": 1}, 3):
         with pytest.raises(InputError, match="record of features in runs/mine cannot be used .*Delete its entry"):
             verify(backbone, damage, "runs/mine")
-
-
-def test_the_images_need_no_renderer():
-    code = (
-        "import sys; from whytransfer.backbones.recorded import fixed_images; fixed_images()\n"
-        "print([m for m in ('numba', 'torchvision') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

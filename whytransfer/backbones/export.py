@@ -50,7 +50,7 @@ class Format:
 
     write: Callable[[Backbone, Path, int], None]
     read: Callable[[Backbone, Path], nn.Module]
-    load_it: str  # {folder}, {arch}, {arguments}
+    load_it: str  # {folder}, {arch}
 
 
 def export(backbone: Backbone, format: str, out: Path, card: Mapping[str, Any]) -> Exported:
@@ -78,9 +78,7 @@ def export(backbone: Backbone, format: str, out: Path, card: Mapping[str, Any]) 
         _put_in_place(aside, out)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    name, arguments = _in_timm(backbone) if format in ("timm", "hf") else (backbone.arch, {})
-    text = "".join(f", {key}={value!r}" for key, value in arguments.items())
-    return Exported(out, format, *apart, chosen.load_it.format(folder=out, arch=name, arguments=text))
+    return Exported(out, format, *apart, chosen.load_it.format(folder=out, arch=backbone.arch))
 
 
 def seen_px(backbone: Backbone) -> int:
@@ -197,13 +195,11 @@ class _Torchvision(nn.Module):
 # --- timm and Hugging Face ------------------------------------------------------------------------------------------
 
 
-def _in_timm(backbone: Backbone) -> tuple[str, dict[str, Any]]:
-    """The name of a backbone in timm, and what its maker must be told besides."""
-    if not isinstance(backbone, ResNet):
-        return backbone.arch, {}
-    arch = Arch.parse(backbone.arch)
-    wide = {"stem_width": 64 * arch.width, "channels": [64 * arch.width << i for i in range(4)]}
-    return f"resnet{arch.depth}", {} if arch.width == 1 else wide
+def _in_timm(backbone: Backbone) -> str:
+    """The name of a backbone in timm; InputError for widths that it does not build (its stem has 64 channels)."""
+    if isinstance(backbone, ResNet) and Arch.parse(backbone.arch).width > 1:
+        raise InputError(f"timm has no {backbone.arch}: use safetensors or onnx")
+    return backbone.arch
 
 
 def _timm_model(backbone: Backbone, format: str) -> Any:
@@ -212,8 +208,7 @@ def _timm_model(backbone: Backbone, format: str) -> Any:
         raise InputError(f"{format} holds ResNets and timm's models, and this is {backbone.arch}: export it as onnx")
     _plain(backbone, format)
     timm = _extra("timm", "timm")
-    name, arguments = _in_timm(backbone)
-    model = timm.create_model(name, pretrained=False, num_classes=0, **arguments)
+    model = timm.create_model(_in_timm(backbone), pretrained=False, num_classes=0)
     model.load_state_dict(backbone.state_dict() if isinstance(backbone, ResNet) else backbone.model.state_dict())
     model.pretrained_cfg.update(mean=tuple(backbone.mean.tolist()), std=tuple(backbone.std.tolist()))
     return model
@@ -225,10 +220,9 @@ def _write_timm(backbone: Backbone, folder: Path, _: int) -> None:
 
 
 def _read_timm(backbone: Backbone, folder: Path) -> nn.Module:
-    name, arguments = _in_timm(backbone)
     file = str(folder / "model.safetensors")
-    model = _extra("timm", "timm").create_model(name, num_classes=0, checkpoint_path=file, **arguments)
-    return TimmBackbone(name, model).normalise_with(backbone.mean.tolist(), backbone.std.tolist())
+    model = _extra("timm", "timm").create_model(_in_timm(backbone), num_classes=0, checkpoint_path=file)
+    return TimmBackbone(backbone.arch, model).normalise_with(backbone.mean.tolist(), backbone.std.tolist())
 
 
 def _write_hf(backbone: Backbone, folder: Path, size_px: int) -> None:
@@ -236,7 +230,7 @@ def _write_hf(backbone: Backbone, folder: Path, size_px: int) -> None:
 
     model = _timm_model(backbone, "hf")
     model.pretrained_cfg["input_size"] = (3, size_px, size_px)
-    save_for_hf(model, folder, model_args=_in_timm(backbone)[1] or None, safe_serialization=True)
+    save_for_hf(model, folder, safe_serialization=True)
 
 
 def _read_hf(backbone: Backbone, folder: Path) -> nn.Module:
@@ -333,7 +327,7 @@ FORMATS: dict[str, Format] = {
     "timm": Format(
         _write_timm,
         _read_timm,
-        'timm.create_model("{arch}", num_classes=0, checkpoint_path="{folder}/model.safetensors"{arguments})',
+        'timm.create_model("{arch}", num_classes=0, checkpoint_path="{folder}/model.safetensors")',
     ),
     "torchvision": Format(
         _write_torchvision,
