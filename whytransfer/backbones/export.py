@@ -230,7 +230,7 @@ def _write_hf(backbone: Backbone, folder: Path, size_px: int) -> None:
 
     model = _timm_model(backbone, "hf")
     model.pretrained_cfg["input_size"] = (3, size_px, size_px)
-    save_for_hf(model, folder, safe_serialization=True)
+    save_for_hf(model, str(folder), safe_serialization=True)
 
 
 def _read_hf(backbone: Backbone, folder: Path) -> nn.Module:
@@ -292,8 +292,9 @@ def _write_onnx(backbone: Backbone, folder: Path, size_px: int) -> None:
     any_size = isinstance(backbone, ResNet) and not geometry_of(backbone).told()
     size_px = COMPARED_PX if any_size else seen_px(backbone)
     axes = {0: "batch", 2: "height", 3: "width"} if any_size else {0: "batch"}
-    names = {"input_names": ["images"], "output_names": ["vector", "map"], "dynamic_shapes": {"images": axes}}
+    names: dict[str, Any] = {"input_names": ["images"], "output_names": ["vector", "map"]}
     example = (torch.zeros(2, 3, size_px, size_px),)
+    names["dynamic_shapes"] = {"images": axes}
     program: Any = torch.onnx.export(_Outputs(backbone).eval(), example, dynamo=True, verbose=False, **names)
     program.save(folder / "model.onnx")
 

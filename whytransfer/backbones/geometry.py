@@ -43,7 +43,7 @@ class Geometry:
         if self.stem_padding is not None:
             backbone.conv1.padding = (self.stem_padding, self.stem_padding)
         if not self.stem_relu:
-            backbone.relu = nn.Identity()
+            backbone.add_module("relu", nn.Identity())
         for module in backbone.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eps = self.batch_norm_eps

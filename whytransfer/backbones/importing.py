@@ -39,6 +39,7 @@ def origin_backbone(name: str, file: str) -> ResNet:
     origin, path = ORIGINS[name], Path(file)
     if not file:
         raise InputError(f"{name}: needs a file: {name}:FILE")
+    geometry: Geometry | None
     if path.suffix in haiku.SUFFIXES and name in ("byol", "detcon"):
         trunk, aside = haiku.read_haiku(path)
         prefix, geometry = "", origin.geometry

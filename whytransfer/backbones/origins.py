@@ -34,7 +34,7 @@ class Origin:
 
 
 _OPTIMISER = ("optimizer", "opt", "epoch", "amp", "scaler", "scheduler")
-_HAIKU = ("projector", "predictor", "classifier", "logits", "online_params", "online_state")
+_HAIKU: tuple[str, ...] = ("projector", "predictor", "classifier", "logits", "online_params", "online_state")
 _HAIKU += ("target_params", "target_state", "opt_state", "step")
 _SAME = Geometry(same_convolutions=True, same_pool=True)
 _BLOCK = r"net\.([1-4])\.blocks\.(\d+)\."
