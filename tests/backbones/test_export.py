@@ -14,6 +14,7 @@ from torch import nn
 from whytransfer.backbones import export as module
 from whytransfer.backbones import fingerprint, load_backbone
 from whytransfer.backbones.export import BOUND, FORMATS, export
+from whytransfer.backbones.fused import Fused
 from whytransfer.backbones.geometry import Geometry, geometry_of
 from whytransfer.backbones.recorded import fixed_images
 from whytransfer.errors import InputError, RunError
@@ -200,3 +201,11 @@ def test_refusals(backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(InputError, match=r"this export needs onnxruntime: pip install 'whytransfer\[onnx\]'"):
         export(backbone, "onnx", tmp_path / "out", CARD)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis"]
+
+
+def test_onnx_holds_what_the_others_cannot(tmp_path: Path):
+    pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    same = Geometry(same_convolutions=True, same_pool=True).apply(load_backbone("random:resnet18:5"))
+    both = Fused([same, load_backbone("random:resnet18:1")]).eval()
+    done = export(both, "onnx", tmp_path / "onnx", CARD)
+    assert done.vector_difference < BOUND and done.map_difference < BOUND
