@@ -102,6 +102,8 @@ def test_timm_and_hugging_face_as_their_users_load_them(exports, features):
     other = timm.create_model(f"local-dir:{exports('hf').folder}", pretrained=True, num_classes=0).eval()
     config = timm.data.resolve_model_data_config(other)
     assert config["mean"] == pytest.approx((0.5, 0.45, 0.4)) and config["input_size"] == (3, 96, 96)
+    text = (exports("hf").folder / "config.json").read_text()
+    assert "in1k" not in text and "288" not in text, "nothing of timm's own weights of that name"
     mean, std = (torch.tensor(config[k])[:, None, None] for k in ("mean", "std"))
     with torch.no_grad():
         for model in (one, other):

@@ -202,7 +202,7 @@ def _in_timm(backbone: Backbone) -> str:
     return backbone.arch
 
 
-def _timm_model(backbone: Backbone, format: str) -> Any:
+def _timm_model(backbone: Backbone, format: str, size_px: int) -> Any:
     """The backbone as timm builds it, with its weights, mean and std."""
     if not isinstance(backbone, ResNet | TimmBackbone):
         raise InputError(f"{format} holds ResNets and timm's models, and this is {backbone.arch}: export it as onnx")
@@ -210,12 +210,17 @@ def _timm_model(backbone: Backbone, format: str) -> Any:
     timm = _extra("timm", "timm")
     model = timm.create_model(_in_timm(backbone), pretrained=False, num_classes=0)
     model.load_state_dict(backbone.state_dict() if isinstance(backbone, ResNet) else backbone.model.state_dict())
-    model.pretrained_cfg.update(mean=tuple(backbone.mean.tolist()), std=tuple(backbone.std.tolist()))
+    mean, std = (tuple(round(v, 6) for v in values.tolist()) for values in (backbone.mean, backbone.std))
+    if isinstance(backbone, ResNet):  # not timm's own weights of that name: nothing is said of their training
+        plain = {"architecture": backbone.arch, "first_conv": "conv1", "classifier": "fc", "num_classes": 0}
+        plain |= {"interpolation": "bilinear", "crop_pct": 0.875, "input_size": (3, size_px, size_px)}
+        model.pretrained_cfg = plain
+    model.pretrained_cfg.update(mean=mean, std=std)
     return model
 
 
-def _write_timm(backbone: Backbone, folder: Path, _: int) -> None:
-    model = _timm_model(backbone, "timm")
+def _write_timm(backbone: Backbone, folder: Path, size_px: int) -> None:
+    model = _timm_model(backbone, "timm", size_px)
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "model.safetensors")
 
 
@@ -228,8 +233,7 @@ def _read_timm(backbone: Backbone, folder: Path) -> nn.Module:
 def _write_hf(backbone: Backbone, folder: Path, size_px: int) -> None:
     from timm.models import save_for_hf
 
-    model = _timm_model(backbone, "hf")
-    model.pretrained_cfg["input_size"] = (3, size_px, size_px)
+    model = _timm_model(backbone, "hf", size_px)
     save_for_hf(model, str(folder), safe_serialization=True)
 
 

@@ -24,12 +24,13 @@ from whytransfer.backbones.resnet import Arch, build, names
 from whytransfer.errors import InputError, unknown_name
 
 FORMS = (
-    "a run folder, or one that `whytransfer export` wrote",
+    "a run folder",
     "a weight file (.pt, .pth, .tar, .ckpt, .bin, .safetensors)",
     "random:ARCH[:SEED]",
     "torchvision:NAME:WEIGHTS or torchvision:NAME:FILE",
     "timm:NAME or timm:NAME@FILE",
     f"ORIGIN:FILE, published weights of {', '.join(ORIGINS)}, detectron2",
+    "a folder that `whytransfer export` wrote",
     "A+B, two or more of these side by side",
 )
 
