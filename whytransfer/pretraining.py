@@ -19,7 +19,7 @@ from whytransfer.backbones.backbone import Backbone
 from whytransfer.backbones.recorded import record
 from whytransfer.errors import RunError
 from whytransfer.files import full_disk_told
-from whytransfer.loading import ahead, batch_indices, steps_per_epoch
+from whytransfer.loading import ahead, batch_indices, pictures, steps_per_epoch
 from whytransfer.monitor import Monitor
 from whytransfer.nn.bank import MemoryBank
 from whytransfer.nn.queue import KeyQueue
@@ -196,7 +196,7 @@ class Pretraining:
         return merged["loss"].mean()
 
     def _views(self, indices: np.ndarray, epoch: int) -> Views:
-        pixels = [self.pixels.pixels(int(i)) for i in indices]
+        pixels = pictures(self.pixels, indices)
         regions = None if self.regions is None else [self.regions.regions(int(i)) for i in indices]
         boxes = None if self.boxes is None else [self.boxes.boxes(int(i)) for i in indices]
         return self.viewer(pixels, indices, self.pixels.labels[indices], epoch, regions, boxes)
@@ -303,7 +303,7 @@ class Pretraining:
         if self.fabric.is_global_zero:
             backbone = self.method.backbone
             recorded = record(backbone) if isinstance(backbone, Backbone) else None  # a plain module has no features
-            self.run.finish(backbone.state_dict(), result, recorded)
+            self.run.finish(backbone.state_dict(), result, self.state.metrics, recorded)
         return result
 
 
