@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 import whytransfer
+from whytransfer.backbones.recorded import verify
 from whytransfer.errors import InputError, RunError
 from whytransfer.pretraining import Pretraining, describe
 
@@ -65,6 +66,8 @@ def test_the_backbone_of_a_run_loads_and_sees(uninterrupted):
     backbone = whytransfer.load_backbone(str(folder))
     assert backbone(torch.rand(2, 3, 24, 24)).vector.shape == (2, 512)
     assert same(dict(backbone.state_dict()), weights(folder))
+    recorded = json.loads((folder / "card.json").read_text())["recorded"]  # compared at every load
+    assert verify(backbone, recorded, "here") < 1e-5
 
 
 def test_a_finished_run_is_not_run_again(uninterrupted):

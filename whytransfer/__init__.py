@@ -1,6 +1,6 @@
 """Visual pretraining that explains itself: pretrain, transfer, diagnose, report.
 
-The commands as functions: `pretrain`, `transfer`, `show_views`, `show_masks`, `make_masks`, `masks_quality`,
+The commands as functions: `pretrain`, `transfer`, `export`, `show_views`, `show_masks`, `make_masks`, `masks_quality`,
 `rank_masks`, `doctor`, `demo`; and `load_backbone("SPEC")`.
 They are imported when first used, so that `whytransfer --help` need not wait for PyTorch.
 """
@@ -13,6 +13,7 @@ from typing import Any
 _FUNCTIONS = {
     "pretrain": "whytransfer.commands.pretrain",
     "transfer": "whytransfer.commands.transfer",
+    "export": "whytransfer.commands.export",
     "show_views": "whytransfer.commands.show",
     "show_masks": "whytransfer.commands.show_masks",
     "make_masks": "whytransfer.commands.masks",

@@ -17,6 +17,7 @@ import tyro
 from whytransfer.commands.common import wrong_settings_refused
 from whytransfer.commands.demo import DemoSettings
 from whytransfer.commands.doctor import DoctorSettings
+from whytransfer.commands.export import ExportSettings
 from whytransfer.commands.masks import MasksSettings
 from whytransfer.commands.masks_quality import MasksQualitySettings
 from whytransfer.commands.pretrain import PretrainSettings
@@ -32,6 +33,7 @@ DESCRIPTION = """Which pretraining will transfer to my task, and why?
   whytransfer show views --images photos/ --recipe default --out views.png
   whytransfer pretrain --images photos/ --out runs/mine
   whytransfer transfer --backbone runs/mine random:resnet18 --task readout --train train/ --test val/ --out results/
+  whytransfer export --backbone runs/mine --format timm --out exports/mine
   whytransfer masks --images photos/ --engine felzenszwalb --out regions/
   whytransfer doctor --images photos/           how fast will it be, and what is in the way?
 
@@ -43,6 +45,7 @@ COMMANDS: dict[str, type | dict[str, type]] = {
     "demo": DemoSettings,
     "pretrain": PretrainSettings,
     "transfer": TransferSettings,
+    "export": ExportSettings,
     "masks": {"": MasksSettings, "quality": MasksQualitySettings, "rank": RankMasksSettings},
     "doctor": DoctorSettings,
     "show": {"views": ShowViewsSettings, "masks": ShowMasksSettings},

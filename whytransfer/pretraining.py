@@ -15,6 +15,8 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from whytransfer import progress
+from whytransfer.backbones.backbone import Backbone
+from whytransfer.backbones.recorded import record
 from whytransfer.errors import RunError
 from whytransfer.files import full_disk_told
 from whytransfer.loading import ahead, batch_indices, pictures, steps_per_epoch
@@ -299,7 +301,9 @@ class Pretraining:
             "knn_query_count": self.monitor.query_count if self.monitor else None,
         }
         if self.fabric.is_global_zero:
-            self.run.finish(self.method.backbone.state_dict(), result, self.state.metrics)
+            backbone = self.method.backbone
+            recorded = record(backbone) if isinstance(backbone, Backbone) else None  # a plain module has no features
+            self.run.finish(backbone.state_dict(), result, self.state.metrics, recorded)
         return result
 
 

@@ -159,13 +159,22 @@ class RunFolder:
         return state
 
     def finish(
-        self, backbone: Mapping[str, torch.Tensor], result: Mapping[str, Any], metrics: list[dict[str, Any]]
+        self,
+        backbone: Mapping[str, torch.Tensor],
+        result: Mapping[str, Any],
+        metrics: list[dict[str, Any]],
+        recorded: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write the metrics (a kill may have come between them and the checkpoint), the backbone, the finished card."""
+        """Write the metrics (a kill may have come between them and the checkpoint), the backbone, the finished card.
+
+        `recorded`, what the backbone says of fixed images, is compared when it is loaded.
+        """
         self._save_metrics(metrics)
         content = safetensors_bytes({k: v.detach().cpu().contiguous() for k, v in backbone.items()})
         atomic_write(self.path / "backbone.safetensors", lambda file: file.write(content), GO_ON)
         self.card = {**self.card, "finished": True, "result": dict(result)}
+        if recorded is not None:
+            self.card["recorded"] = dict(recorded)
         write_json(self._card_path, self.card)
 
 

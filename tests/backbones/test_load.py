@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import subprocess
 import sys
@@ -326,9 +327,12 @@ def test_specs_that_name_nothing(spec: str, message: str):
 
 
 def test_files_that_need_code_are_refused(tmp_path: Path):
-    torch.save({"args": argparse.Namespace(lr=1), **get_model("resnet18").state_dict()}, tmp_path / "args.pth")
-    with pytest.raises(InputError, match=r"more than tensors \(an object of argparse.Namespace\).*weights_only=True"):
-        load_backbone(tmp_path / "args.pth")
+    weights = get_model("resnet18").state_dict()
+    torch.save({"made": datetime.date(2020, 1, 1), **weights}, tmp_path / "code.pth")
+    with pytest.raises(InputError, match=r"more than tensors \(an object of datetime\.date\).*weights_only=True"):
+        load_backbone(tmp_path / "code.pth")
+    torch.save({"args": argparse.Namespace(lr=1), **weights}, tmp_path / "options.pth")
+    assert load_backbone(tmp_path / "options.pth").arch == "resnet18", "options hold values and run nothing"
 
 
 def test_damaged_files_are_named(trained, tmp_path: Path):
@@ -381,6 +385,7 @@ def test_weights_for_a_given_backbone_must_fit_it_and_change_nothing_otherwise(t
 
 
 def test_importing_backbones_stays_light():
-    code = "import sys, whytransfer.backbones; print([m for m in ('timm', 'torchvision') if m in sys.modules])"
+    code = "import sys, whytransfer.backbones.recorded as r; r.fixed_images(); "
+    code += "print([m for m in ('timm', 'torchvision', 'numba') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -8,11 +8,12 @@ Nothing here runs code from a file: safetensors, or `torch.load(weights_only=Tru
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import pickle
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,17 +47,22 @@ def fingerprint(module: nn.Module) -> str:
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Every tensor of a weight file under its dotted key, on the CPU; InputError when it cannot be read safely."""
+    return dict(_flatten(read_content(path), ""))
+
+
+def read_content(path: Path) -> Any:
+    """What a weight file holds, on the CPU: tensors, their dictionaries, and options (argparse.Namespace, inert)."""
     if not path.is_file():
         raise InputError(f"no weight file at {path}")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # its attributes are set, nothing is called
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _needs_code(path, error) from None
     except (RuntimeError, EOFError, ValueError, KeyError, OSError, SafetensorError) as error:
         raise _unreadable(path, error) from None
-    return dict(_flatten(content, ""))
 
 
 def _needs_code(path: Path, error: pickle.UnpicklingError) -> InputError:
@@ -92,12 +98,7 @@ def find_trunk(tensors: Mapping[str, Tensor], path: Path) -> tuple[str, dict[str
     A file with a trained network and its moving average (query and key, student and teacher) gives the trained one.
     InputError when there is none, or several that cannot be told apart.
     """
-    prefixes = [k.removesuffix("conv1.weight") for k in tensors if re.search(r"(^|\.)conv1\.weight$", k)]
-    prefixes = [p for p in prefixes if f"{p}layer1.0.conv1.weight" in tensors]
-    renamed = {p: {k.removeprefix(p): v for k, v in tensors.items() if _is_trunk(k, p)} for p in prefixes}
-    for prefix in [k.removesuffix("4.0.conv1.weight") for k in tensors if k.endswith("4.0.conv1.weight")]:
-        if f"{prefix}0.weight" in tensors:  # nn.Sequential(*resnet.children()), as lightly's examples save it
-            renamed[prefix] = _from_sequential(tensors, prefix)
+    renamed = find_trunks(tensors)
     if not renamed:
         some = ", ".join(list(tensors)[:4]) or "none at all"
         raise InputError(
@@ -111,12 +112,24 @@ def find_trunk(tensors: Mapping[str, Tensor], path: Path) -> tuple[str, dict[str
     return best[0], renamed[best[0]]
 
 
-def _from_sequential(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def find_trunks(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Every ResNet of a file: its prefix and its tensors under our names."""
+    prefixes = [k.removesuffix("conv1.weight") for k in tensors if re.search(r"(^|\.)conv1\.weight$", k)]
+    prefixes = [p for p in prefixes if f"{p}layer1.0.conv1.weight" in tensors]
+    renamed = {p: {k.removeprefix(p): v for k, v in tensors.items() if _is_trunk(k, p)} for p in prefixes}
+    for prefix in [k.removesuffix("4.0.conv1.weight") for k in tensors if k.endswith("4.0.conv1.weight")]:
+        if f"{prefix}0.weight" in tensors:  # nn.Sequential(*resnet.children()), as lightly's examples save it
+            renamed[prefix] = from_sequential(tensors, prefix, _SEQUENTIAL)
+    return renamed
+
+
+def from_sequential(tensors: Mapping[str, Tensor], prefix: str, places: Mapping[str, str]) -> dict[str, Tensor]:
+    """Tensors of numbered modules under our names: "backbone.4.0.conv1.weight" -> "layer1.0.conv1.weight"."""
     found = {}
     for key, value in tensors.items():
         number, _, rest = key.removeprefix(prefix).partition(".")
-        if key.startswith(prefix) and number in _SEQUENTIAL:
-            found[f"{_SEQUENTIAL[number]}.{rest}"] = value
+        if key.startswith(prefix) and number in places:
+            found[f"{places[number]}.{rest}"] = value
     return found
 
 
@@ -166,16 +179,25 @@ def load_checkpoint(path: Path | str, backbone: ResNet | None = None) -> tuple[R
     tensors = read_tensors(path)
     prefix, trunk = find_trunk(tensors, path)
     if backbone is None:
-        backbone = _unfilled(infer_arch(trunk, path))
+        backbone = unfilled(infer_arch(trunk, path))
     load_into(backbone, trunk, path)
+    return backbone, told(prefix, left_aside(tensors, trunk, prefix))
+
+
+def left_aside(tensors: Mapping[str, Tensor], trunk: Mapping[str, Tensor], prefix: str) -> list[str]:
+    """What of a file is not its ResNet: for each other key the first part in which it leaves the prefix."""
     used = {id(tensor) for tensor in trunk.values()}
-    aside = sorted({_after_common(key, prefix) for key, tensor in tensors.items() if id(tensor) not in used})
+    return sorted({_after_common(key, prefix) for key, tensor in tensors.items() if id(tensor) not in used})
+
+
+def told(prefix: str, aside: Sequence[str]) -> str:
+    """The note of a backbone from a file: where in it the weights were, and what was left aside."""
     note = [f"weights under {prefix!r}"] if prefix else []
     note += [f"left aside: {', '.join(aside[:8])}{' ...' if len(aside) > 8 else ''}"] if aside else []
-    return backbone, "; ".join(note)
+    return "; ".join(note)
 
 
-def _unfilled(arch: Arch) -> ResNet:
+def unfilled(arch: Arch) -> ResNet:
     """A ResNet whose weights are still to come: no time and no random numbers are spent on an initialisation."""
     with torch.device("meta"):
         backbone = build(str(arch))

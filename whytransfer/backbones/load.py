@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from whytransfer.backbones.backbone import Backbone
 from whytransfer.backbones.checkpoints import SUFFIXES, load_checkpoint
+from whytransfer.backbones.detectron2 import SCHEMES as DETECTRON2
+from whytransfer.backbones.detectron2 import detectron2_backbone
 from whytransfer.backbones.foreign import timm_backbone, torchvision_backbone
 from whytransfer.backbones.fused import Fused
+from whytransfer.backbones.geometry import Geometry
+from whytransfer.backbones.importing import origin_backbone
+from whytransfer.backbones.origins import ORIGINS
+from whytransfer.backbones.recorded import verify
 from whytransfer.backbones.resnet import Arch, build, names
 from whytransfer.errors import InputError, unknown_name
 
@@ -21,6 +29,8 @@ FORMS = (
     "random:ARCH[:SEED]",
     "torchvision:NAME:WEIGHTS or torchvision:NAME:FILE",
     "timm:NAME or timm:NAME@FILE",
+    f"ORIGIN:FILE, published weights of {', '.join(ORIGINS)}, detectron2",
+    "a folder that `whytransfer export` wrote",
     "A+B, two or more of these side by side",
 )
 
@@ -83,8 +93,11 @@ def _fused(specs: list[str]) -> Fused:
 
 
 def _names_a_file(rest: str) -> bool:
-    """Whether NAME:FILE or NAME@FILE ends in a file that exists (its path may hold any character, a plus too)."""
-    return any(Path(rest.partition(mark)[2]).is_file() for mark in ":@")
+    """Whether what follows SCHEME: is a file that exists, or NAME:FILE or NAME@FILE ends in one.
+
+    Its path may hold any character, a plus too.
+    """
+    return bool(rest) and any(Path(file).is_file() for file in (rest, rest.partition(":")[2], rest.partition("@")[2]))
 
 
 def _unknown(spec: str) -> InputError:
@@ -108,7 +121,28 @@ def _from_file(path: Path) -> Backbone:
 
 
 def _from_run(folder: Path) -> Backbone:
-    """The backbone of a run folder; that of an unfinished run is usable, and says so in its note."""
+    """The backbone of a run folder or an export; that of an unfinished run is usable, and says so in its note.
+
+    Where the card has a record of features, those of the loaded backbone are compared with it.
+    """
+    card = _card_of(folder)
+    found = [folder / name for name in _WEIGHTS if (folder / name).is_file()]
+    if not found:
+        if (folder / "model.onnx").is_file():
+            raise InputError(f"{folder} is an export for ONNX, which runs but does not load as a backbone here")
+        raise InputError(f"the run in {folder} has saved no weights yet; repeat its command to go on with it")
+    path = found[0]
+    backbone, note = _of_card(card, path)
+    if "mean" in card:
+        backbone.normalise_with(card["mean"], card["std"])
+    if "recorded" in card:
+        verify(backbone.eval(), card["recorded"], str(folder))
+    unfinished = not card.get("finished", False) or path.name == "checkpoint.pt"
+    backbone.note = "; ".join(filter(None, ["unfinished run" if unfinished else "", card.get("note", ""), note]))
+    return backbone
+
+
+def _card_of(folder: Path) -> Mapping[str, Any]:
     card_path = folder / "card.json"
     if not card_path.is_file():
         raise InputError(f"{folder} is no run folder: it holds no card.json")
@@ -116,15 +150,26 @@ def _from_run(folder: Path) -> Backbone:
         card = json.loads(card_path.read_text())
     except ValueError as error:
         raise InputError(f"{card_path} is damaged: {error}") from None
-    weights = [folder / name for name in ("backbone.safetensors", "checkpoint.pt") if (folder / name).is_file()]
-    if not weights:
-        raise InputError(f"the run in {folder} has saved no weights yet; repeat its command to go on with it")
-    backbone, note = load_checkpoint(weights[0], build(card["arch"]) if "arch" in card else None)
-    if "mean" in card:
-        backbone.normalise_with(card["mean"], card["std"])
-    unfinished = not card.get("finished", False) or weights[0].name == "checkpoint.pt"
-    backbone.note = "; ".join(filter(None, ["unfinished run" if unfinished else "", note]))
-    return backbone
+    if not isinstance(card, dict):
+        raise InputError(f"{card_path} is damaged: it holds no settings by name")
+    return card
+
+
+def _of_card(card: Mapping[str, Any], path: Path) -> tuple[Backbone, str]:
+    """The backbone that a card and its file of weights describe, and a note on the file."""
+    if card.get("collection") == "timm":
+        return timm_backbone(f"{card['arch']}@{path}"), ""
+    if card.get("collection") == "torchvision":
+        return torchvision_backbone(f"{card['arch']}:{path}"), ""
+    if card.get("format") == "detectron2":
+        return detectron2_backbone("detectron2", str(path)), ""
+    backbone = build(card["arch"]) if "arch" in card else None
+    if backbone and "geometry" in card:
+        try:
+            backbone = Geometry(**card["geometry"]).apply(backbone)
+        except TypeError as error:
+            raise InputError(f"{path.parent / 'card.json'} is damaged: {error}") from None
+    return load_checkpoint(path, backbone)
 
 
 def _random(rest: str) -> Backbone:
@@ -137,8 +182,11 @@ def _random(rest: str) -> Backbone:
     return build(name)
 
 
+_WEIGHTS = ("backbone.safetensors", "model.safetensors", "model.pth", "checkpoint.pt")  # of runs, of exports
 _SCHEMES: dict[str, Callable[[str], Backbone]] = {
     "random": _random,
     "torchvision": torchvision_backbone,
     "timm": timm_backbone,
+    **{name: functools.partial(origin_backbone, name) for name in ORIGINS},
+    **{name: functools.partial(detectron2_backbone, name) for name in DETECTRON2},
 }

@@ -1,0 +1,89 @@
+"""`whytransfer export`: a backbone as a folder that timm, torchvision, detectron2, ONNX Runtime or we read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from whytransfer.commands.common import Settings, print_json
+from whytransfer.errors import InputError
+
+ELSEWHERE_PX = 224
+
+
+class ExportSettings(Settings):
+    """Write the weights of a backbone for another program, and prove that it sees the same features.
+
+    The folder is loaded back as that program would load it, and both are shown 16 fixed images: the largest difference
+    is printed, and one that is more than rounding leaves nothing behind.
+
+    Examples:
+      whytransfer export --backbone runs/mine --format timm --out exports/mine-timm
+      whytransfer export --backbone byol:resnet50_byol_imagenet1k.npy --format onnx --out exports/byol
+    """
+
+    backbone: str
+    """A run folder, a weight file, moco:FILE, torchvision:NAME:WEIGHTS ...: see docs/weights.md."""
+    format: str
+    """safetensors (with a card, read by whytransfer), timm, torchvision, detectron2, onnx, hf (Hugging Face folder)."""
+    out: Path
+    """Folder to make."""
+    size: Annotated[int, Field(ge=16)] | None = None
+    """Side in pixels of the images that the backbone is meant for; not given: the run's, else 224."""
+
+
+def export(**settings: Any) -> Any:
+    """Export a backbone; keywords are the fields of ExportSettings. Returns an `Exported` with the differences.
+
+    export(backbone="runs/mine", format="safetensors", out="exports/mine").vector_difference
+    """
+    return run(ExportSettings.made_from(settings))
+
+
+def run(s: ExportSettings) -> Any:
+    from whytransfer.backbones.export import FORMATS
+    from whytransfer.backbones.export import export as write
+    from whytransfer.backbones.load import load_backbone
+    from whytransfer.errors import unknown_name
+    from whytransfer.runs import command_line, versions
+
+    if s.format not in FORMATS:
+        raise unknown_name("format", s.format, FORMATS)
+    backbone = load_backbone(s.backbone)
+    card = {"source": s.backbone, "size": s.size or size_of(s.backbone), "note": backbone.note}
+    return write(backbone, s.format, s.out, {**card, "command": command_line(), "versions": versions()})
+
+
+def size_of(spec: str) -> int:
+    """The side in pixels that the run was pretrained at; 224 for weights from elsewhere."""
+    path = Path(spec)
+    card = (path.parent if path.is_file() else path) / "card.json"
+    if not (path.exists() and card.is_file()):
+        return ELSEWHERE_PX
+    try:
+        return int(json.loads(card.read_text()).get("size", ELSEWHERE_PX))
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{card} does not tell the size of the images ({error}). Give --size.") from None
+
+
+def show(s: ExportSettings) -> None:
+    done = run(s)
+    summary = {
+        "folder": str(done.folder),
+        "format": done.format,
+        "vector_difference": done.vector_difference,
+        "map_difference": done.map_difference,
+        "load_it": done.load_it,
+    }
+    if s.as_json:
+        print_json([summary])
+        return
+    print(f"{done.folder}: {done.format}, loaded back and shown 16 fixed images")
+    print(
+        f"largest difference, over the spread of the values: {done.vector_difference:.1e} in the vector, "
+        f"{done.map_difference:.1e} in the map"
+    )
+    print(f"load it: {done.load_it}")
