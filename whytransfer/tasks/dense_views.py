@@ -100,7 +100,7 @@ def whole(size: Size) -> Window:
 
 
 def image_through(image: Tensor, window: Window, fill: Sequence[float]) -> Tensor:
-    """(3, H, W) uint8 through a window -> (3, h, w) float32 in [0, 1], `fill` (3,) where the window leaves the image."""
+    """(3, H, W) uint8 through a window -> (3, h, w) float32 in [0, 1], `fill` (3,) where it leaves the image."""
     h, w = _inside(window)
     part = image
     for axis, (side, start, length) in enumerate(((window.grid[0], window.top, h), (window.grid[1], window.left, w))):
