@@ -162,7 +162,7 @@ class Segmentation:
         architecture = ARCHITECTURES[self.architecture]
         _, _, schedule, crops = self.recipe
         copy = dilated(backbone, architecture.output_stride)
-        heads = partial(architecture.heads, classes=len(self.classes), rates=self.rates())
+        heads = lambda features: architecture.heads(features, len(self.classes), self.rates())  # noqa: E731
         net = DenseNet(copy, heads, self.mode, seed, device_of(backbone))
         check_batch_norm(net, crops.size, schedule.batch, pooled=self.architecture == "deeplab")
         settings = self._settings(seed, weights)
