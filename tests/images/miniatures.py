@@ -228,12 +228,9 @@ def ade(root: Path) -> Path:
     table = "Idx\tRatio\tTrain\tVal\tStuff\tName\n"
     write(root / "objectInfo150.txt", table + "".join(f"{k}\t0.1\t9\t1\t1\t{n}\n" for k, n in enumerate(names, 1)))
     for split in ("training", "validation"):
-        for k in (1, 2):
-            picture(root / "images" / split / f"ADE_{split[:5]}_{k:08d}.jpg", k)
-            label_map(
-                root / "annotations" / split / f"ADE_{split[:5]}_{k:08d}.png",
-                (np.arange(48).reshape(SIZE) % 4).astype(np.uint8),
-            )
+        for stem in (f"ADE_{split[:5]}_{k:08d}" for k in (1, 2)):
+            picture(root / "images" / split / f"{stem}.jpg")
+            label_map(root / "annotations" / split / f"{stem}.png", (np.arange(48).reshape(SIZE) % 4).astype(np.uint8))
     return root
 
 
@@ -262,11 +259,8 @@ def sunrgbd(root: Path, splits: bool = True) -> Path:
         label_map(folder / "depth_bfx" / f"{k:07d}.png", np.full(SIZE, 8 * 1234, np.uint16))
         write(folder / "intrinsics.txt", "1 0 0 0 1 0 0 0 1")
     if splits:
-        cells = {
-            name: np.empty(len(part), object) for name, part in (("alltrain", places[:3]), ("alltest", places[3:]))
-        }
-        for cell, part in zip(cells.values(), (places[:3], places[3:]), strict=True):
-            cell[:] = [f"/n/fs/sun3d/data/SUNRGBD/{place}/" for place in part]
+        paths = [f"/n/fs/sun3d/data/SUNRGBD/{place}/" for place in places]
+        cells = {"alltrain": np.array(paths[:3], object), "alltest": np.array(paths[3:], object)}
         (root / "SUNRGBDtoolbox" / "traintestSUNRGBD").mkdir(parents=True)
         savemat(root / "SUNRGBDtoolbox" / "traintestSUNRGBD" / "allsplit.mat", cells)
     return root

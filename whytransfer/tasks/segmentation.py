@@ -200,6 +200,7 @@ class Segmentation:
             "test_images": "whole, native resolution, one scale",
             "size_px": self.size_px,
             "weights_sha256": weights,
+            "data": data_name(self.train, self.test),
             "train_fingerprint": content_of(self.train),
             "test_fingerprint": content_of(self.test),
             "seed": seed,
