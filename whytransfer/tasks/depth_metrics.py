@@ -33,7 +33,10 @@ def berhu(predicted: Tensor, truth: Tensor) -> Tensor:
 
 
 def sums_of(predicted: NDArray[np.float32], truth: NDArray[np.float32]) -> Array:
-    """(7,) over pixels whose truth is a number: how many; within 1.25, its square, cube; squared, relative, log10 error."""
+    """(7,) sums over pixels whose truth is a number, which are METRICS before they are means.
+
+    How many there are; how many within a factor of 1.25, its square, its cube; squared, relative and log10 errors.
+    """
     known = ~np.isnan(truth)
     d, t = np.maximum(predicted[known].astype(np.float64), LEAST), truth[known].astype(np.float64)
     ratio = np.maximum(d / t, t / d)
