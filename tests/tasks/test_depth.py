@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from dense_toys import Blocks, Narrow, Shades
+from torch import nn
 
 from whytransfer.backbones import fingerprint
 from whytransfer.backbones.fused import Fused
@@ -15,11 +16,12 @@ from whytransfer.errors import InputError
 from whytransfer.images import open_images, subset
 from whytransfer.records import Sample
 from whytransfer.tasks import TASKS, predictions, reads_annotations, settings_of
+from whytransfer.tasks.dense_net import DenseNet, Of
 from whytransfer.tasks.depth import SCHEDULES, Depth, unit_of
 from whytransfer.tasks.depth_metrics import METRICS, berhu, sums_of
 from whytransfer.tasks.fitting import fit
 
-STEPS = 40
+STEPS = 60
 SMALL = {"budget": STEPS * 4 / 7500 / 256, "fit_batch": 4, "lr": 0.02, "draws": 50}
 
 
@@ -112,10 +114,14 @@ def test_a_training_view_shows_image_and_depth_alike():
         mirrored = task._crop(sample, True, (0, 0, 0))
         torch.testing.assert_close(mirrored[0], image.flip(2))
         np.testing.assert_array_equal(mirrored[1], depth[:, ::-1])
-    shown, depth = task._batch(8, (0, 0, 0), 0, _Here(), 3)
-    again = task._batch(8, (0, 0, 0), 0, _Here(), 3)
+    shown, depth = task._batch(_net(), 8, 0, _Here(), 3)
+    again = task._batch(_net(), 8, 0, _Here(), 3)
     assert shown.shape == (8, 3, 64, 85) and torch.equal(shown, again[0]) and not torch.equal(shown[0], shown[3])
     np.testing.assert_array_equal(depth, again[1])
+
+
+def _net() -> DenseNet:
+    return DenseNet(Narrow(), lambda f: (Of("map", nn.Identity()), None), "finetune", 0, torch.device("cpu"))
 
 
 class _Here:
@@ -123,7 +129,7 @@ class _Here:
 
 
 def toy_task(**options):
-    return Depth(Shades(12, 0), Shades(7, 1, sizes_differ=True), **{"size_px": 64, **SMALL, **options})
+    return Depth(Shades(12, 0), Shades(7, 1, sizes_differ=True), **{"size_px": 48, **SMALL, **options})
 
 
 @pytest.fixture
@@ -150,7 +156,7 @@ def test_a_toy_set_is_learned_and_the_callers_backbone_stays(mode, tmp_path, nar
     assert (by_metric["rmse"].unit, by_metric["rmse"].direction, by_metric["rmse"].n) == ("m", "lower", 7)
     said = results[0].provenance
     assert said["frozen"] == (mode == "frozen") and said["weights_sha256"] == before
-    assert said["crop_px"] == [64, 85] and said["schedule"]["iterations"] == STEPS
+    assert said["crop_px"] == [48, 64] and said["schedule"]["iterations"] == STEPS
     kept = predictions.read(tmp_path, said["predictions"])
     assert kept["sums"][:, 0].tolist() == [int((~task.test[i].depth.isnan()).sum()) for i in range(7)]
     assert set(kept) == {"sums", "metrics", "depth_000", "depth_006"}
@@ -218,6 +224,6 @@ def test_the_command_finds_it():
 def test_rooms_are_cut_and_read(real_data):
     train = open_images(f"rgbd:{real_data / 'rgbd_depth/7scenes/train'}")
     task = Depth(train, train, 64)
-    images, depth = task._batch(4, (0.5, 0.5, 0.5), 0, _Here(), 0)
+    images, depth = task._batch(_net(), 4, 0, _Here(), 0)
     assert images.shape == (4, 3, 64, 85) and depth.shape == (4, 64, 85)
     assert 0.5 < torch.isfinite(depth).float().mean() < 1 and 0.3 < np.nanmedian(depth) < 5

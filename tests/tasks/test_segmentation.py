@@ -19,6 +19,7 @@ from whytransfer.errors import InputError
 from whytransfer.images import open_images
 from whytransfer.records import Features, Sample
 from whytransfer.tasks import TASKS, predictions, reads_annotations, settings_of
+from whytransfer.tasks.dense_net import DenseNet
 from whytransfer.tasks.fitting import fit
 from whytransfer.tasks.segmentation import CROPS, SCHEDULES, Crops, Segmentation, cross_entropy
 from whytransfer.tasks.segmentation_heads import ARCHITECTURES, deeplab_heads, fcn_heads
@@ -216,9 +217,13 @@ def test_the_command_finds_it():
 def test_camvid_is_cut_and_read(real_data):
     train, test = (open_images(f"camvid:{real_data / 'camvid'}:{split}") for split in ("train", "val"))
     task = Segmentation(train, test, 64, draws=10)
-    batch = task._batch(4, task.recipe[3], (0.5, 0.5, 0.5), 0, _Here(), 0)
+    batch = task._batch(_net(), task.recipe[3], 4, 0, _Here(), 0)
     assert batch[0].shape == (4, 3, 64, 128) and batch[1].shape == (4, 64, 128)
     assert set(batch[1].unique().tolist()) <= {*range(11), 255} and 0 <= batch[0].min() < batch[0].max() <= 1
+
+
+def _net() -> DenseNet:
+    return DenseNet(Narrow(), lambda f: fcn_heads(f, 3, (1, 1)), "finetune", 0, torch.device("cpu"))
 
 
 class _Here:

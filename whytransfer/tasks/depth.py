@@ -59,6 +59,7 @@ from whytransfer.tasks.features import Progress
 from whytransfer.tasks.fitting import Schedule, batch_of
 from whytransfer.tasks.readout import data_name, model_name
 from whytransfer.tasks.up_projection import decoder
+from whytransfer.views.photometry import to_device
 
 SHORT_PX, CROP_SHARE = 240, 228 / 240  # shorter side of the halved image, and how much of it a crop shows
 
@@ -137,7 +138,7 @@ class Depth:
             progress_.say(f"note: depth: {self._told()}")
         folder = predictions.folder_of(self.folder, "depth", settings)
         with ThreadPoolExecutor(usable_cores()) as pool:
-            batch_at = partial(self._batch, schedule.batch, mean_colour(backbone), seed, pool)
+            batch_at = partial(self._batch, net, schedule.batch, seed, pool)
             fitted = fit_dense(
                 net, batch_at, partial(_loss, net), schedule, seed, folder, f"depth on {model_name(backbone)}"
             )
@@ -182,15 +183,15 @@ class Depth:
             parts.append(f"crops of {crop[0]} x {crop[1]} px ({full[0]} x {full[1]} in full)")
         return "; ".join(filter(None, parts))
 
-    def _batch(
-        self, size: int, fill: tuple[float, ...], seed: int, pool: ThreadPoolExecutor, step: int
-    ) -> tuple[Tensor, Tensor]:
-        """Images (B, 3, h, w) in [0, 1] and depth (B, h, w), NaN where there is none, of one step."""
+    def _batch(self, net: DenseNet, size: int, seed: int, pool: ThreadPoolExecutor, step: int) -> tuple[Tensor, Tensor]:
+        """Images (B, 3, h, w) in [0, 1] and depth (B, h, w), NaN where there is none, of one step, on its device."""
+        fill = mean_colour(net.backbone)
         index, epochs = batch_of(seed, step, len(self.train), size)
         flips = draws(seed, epochs, index, FLIP, 1)[:, 0] < 0.5
         made = list(pool.map(lambda i, flip: self._crop(self.train[int(i)], bool(flip), fill), index, flips))
-        images, depth = torch.stack([m[0] for m in made]), np.stack([m[1] for m in made])
-        return room_colours(images, seed, epochs, index), torch.from_numpy(depth)
+        images = to_device(torch.stack([m[0] for m in made]), device_of(net))
+        depth = to_device(torch.from_numpy(np.stack([m[1] for m in made])), device_of(net))
+        return room_colours(images, seed, epochs, index), depth
 
     def _crop(self, sample: Sample, flip: bool, fill: tuple[float, ...]) -> tuple[Tensor, NDArray[np.float32]]:
         truth = _truth(sample, self.train.name)
@@ -238,7 +239,7 @@ def _heads(features: Features) -> tuple[nn.Module, None]:
 
 
 def _loss(net: DenseNet, batch: tuple[Tensor, Tensor]) -> Tensor:
-    images, truth = (part.to(device_of(net), non_blocking=True) for part in batch)
+    images, truth = batch
     depth, _ = net(images)
     return berhu(enlarged(depth, (truth.shape[1], truth.shape[2]))[:, 0], truth)
 

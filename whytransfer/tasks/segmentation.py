@@ -7,6 +7,7 @@ as BYOL (D.4) and DetCon use it on PASCAL VOC. Shape letters: B batch, N images,
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ from whytransfer.tasks.features import Progress
 from whytransfer.tasks.fitting import Schedule, batch_of
 from whytransfer.tasks.readout import data_name, model_name
 from whytransfer.tasks.segmentation_heads import ARCHITECTURES
+from whytransfer.views.photometry import to_device
 
 AUXILIARY_WEIGHT = 0.4
 
@@ -83,7 +85,8 @@ class Crops:
 SCHEDULES = {
     # Zhao 2021 §2: 40k iterations, crops of 512 x 1024, batch 8, lr 0.01, poly; decay and power are mmsegmentation's
     "cityscapes-40k": Schedule(40_000, 8, 0.01, "poly", power=0.9, weight_decay=5e-4),
-    # BYOL D.4: 30k iterations, batch 16, drops at 70 and 90 %; the rate is DetCon's as we know it (BYOL sweeps it)
+    # BYOL D.4: 30k iterations, batch 16, drops at 70 and 90 %; the rate is DetCon's as we know it (BYOL sweeps it, and
+    # tests on the middle 513 x 513 of an image, where we take it whole)
     "voc-30k": Schedule(30_000, 16, 0.02, "step", drops=(0.7, 0.9), weight_decay=1e-4),
     # R2O, which follows DetCon: 160 epochs of the 2,975 fine training images, batch 16, drops after 112 and 144
     "cityscapes-160ep": Schedule(29_750, 16, 0.04, "step", drops=(112 / 160, 144 / 160), weight_decay=1e-4),
@@ -171,7 +174,7 @@ class Segmentation:
         folder = predictions.folder_of(self.folder, "segmentation", settings)
         label = f"{self.architecture} on {model_name(backbone)}"
         with ThreadPoolExecutor(usable_cores()) as pool:
-            batch_at = partial(self._batch, schedule.batch, crops, mean_colour(backbone), seed, pool)
+            batch_at = partial(self._batch, net, crops, schedule.batch, seed, pool)
             fitted = fit_dense(net, batch_at, partial(_loss, net), schedule, seed, folder, label)
         confusion = self._test(net, folder)
         kept = predictions.keep(folder, confusion=confusion, classes=np.array(self.classes))
@@ -220,13 +223,15 @@ class Segmentation:
         return "; ".join(filter(None, parts))
 
     def _batch(
-        self, size: int, crops: Crops, fill: tuple[float, ...], seed: int, pool: ThreadPoolExecutor, step: int
+        self, net: DenseNet, crops: Crops, size: int, seed: int, pool: ThreadPoolExecutor, step: int
     ) -> tuple[Tensor, Tensor]:
-        """Images (B, 3, h, w) in [0, 1] and label maps (B, h, w) uint8 of one step."""
+        """Images (B, 3, h, w) in [0, 1] and label maps (B, h, w) uint8 of one step, where the network is."""
         index, epochs = batch_of(seed, step, len(self.train), size)
+        fill = mean_colour(net.backbone)
         made = list(pool.map(lambda i, e: self._crop(int(i), int(e), crops, fill, seed), index, epochs))
-        images, labels = torch.stack([m[0] for m in made]), np.stack([m[1] for m in made])
-        return street_colours(images, seed, epochs, index) if crops.distorted else images, torch.from_numpy(labels)
+        images = to_device(torch.stack([m[0] for m in made]), device_of(net))
+        labels = to_device(torch.from_numpy(np.stack([m[1] for m in made])), device_of(net))
+        return street_colours(images, seed, epochs, index) if crops.distorted else images, labels
 
     def _crop(
         self, i: int, epoch: int, crops: Crops, fill: tuple[float, ...], seed: int
@@ -272,8 +277,7 @@ class Segmentation:
 
 def _loss(net: DenseNet, batch: tuple[Tensor, Tensor]) -> Tensor:
     """Cross-entropy over pixels that have a class, plus 0.4 of the auxiliary head's."""
-    device = device_of(net)
-    images, labels = batch[0].to(device, non_blocking=True), batch[1].to(device, non_blocking=True).long()
+    images, labels = batch[0], batch[1].long()
     logits, auxiliary = net(images)
     loss = cross_entropy(logits, labels)
     return loss if auxiliary is None else loss + AUXILIARY_WEIGHT * cross_entropy(auxiliary, labels)
@@ -296,5 +300,5 @@ def _classes_of(net: DenseNet, images: Tensor) -> NDArray[np.uint8]:
 
 def _keep_map(folder: Path, name: str, values: NDArray[np.uint8]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name.rpartition('.')[0].replace('/', '__') or name}.png"
+    path = folder / f"{os.path.splitext(name)[0].replace('/', '__')}.png"
     atomic_write(path, lambda file: Image.fromarray(values).save(file, "PNG"))
