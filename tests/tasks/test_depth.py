@@ -21,7 +21,7 @@ from whytransfer.tasks.depth import SCHEDULES, Depth, unit_of
 from whytransfer.tasks.depth_metrics import METRICS, berhu, sums_of
 from whytransfer.tasks.fitting import fit
 
-STEPS = 60
+STEPS = 150
 SMALL = {"budget": STEPS * 4 / 7500 / 256, "fit_batch": 4, "lr": 0.02, "draws": 50}
 
 
@@ -129,7 +129,7 @@ class _Here:
 
 
 def toy_task(**options):
-    return Depth(Shades(12, 0), Shades(7, 1, sizes_differ=True), **{"size_px": 48, **SMALL, **options})
+    return Depth(Shades(40, 0), Shades(7, 1, sizes_differ=True), **{"size_px": 48, **SMALL, **options})
 
 
 @pytest.fixture

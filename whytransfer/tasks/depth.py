@@ -131,9 +131,11 @@ class Depth:
         """Fit and score; the seed decides initial weights, views, their order and bootstrap draws."""
         seed = self.seed if seed is None else seed
         _, schedule = self.schedules
-        net = DenseNet(own_copy(backbone), _heads, self.mode, seed, device_of(backbone))
+        start = self._typical()
+        heads = partial(_heads, start=start)
+        net = DenseNet(own_copy(backbone), heads, self.mode, seed, device_of(backbone))
         check_batch_norm(net, self.sizes()[1], schedule.batch, pooled=False)
-        settings = self._settings(seed, fingerprint(backbone))
+        settings = {**self._settings(seed, fingerprint(backbone)), "first_prediction": start}
         if self._told():
             progress_.say(f"note: depth: {self._told()}")
         folder = predictions.folder_of(self.folder, "depth", settings)
@@ -193,6 +195,17 @@ class Depth:
         depth = to_device(torch.from_numpy(np.stack([m[1] for m in made])), device_of(net))
         return room_colours(images, seed, epochs, index), depth
 
+    def _typical(self) -> float:
+        """The median depth of a few training images, where predictions start: a short fit need not climb there from 0.
+
+        Papers do not say where theirs start; after thousands of steps it does not matter.
+        """
+        rows = np.linspace(0, len(self.train) - 1, min(len(self.train), 16)).round().astype(int)
+        depths = np.concatenate([_truth(self.train[int(i)], self.train.name).ravel() for i in rows])
+        if np.isnan(depths).all():
+            raise InputError(f"{self.train.name}: no pixel of {len(rows)} training images looked at has a depth")
+        return round(float(np.nanmedian(depths)), 4)
+
     def _crop(self, sample: Sample, flip: bool, fill: tuple[float, ...]) -> tuple[Tensor, NDArray[np.float32]]:
         truth = _truth(sample, self.train.name)
         seen, crop = self.sizes()
@@ -234,8 +247,11 @@ def unit_of(images: Any) -> str:
     return getattr(images, "depth_unit", "m")
 
 
-def _heads(features: Features) -> tuple[nn.Module, None]:
-    return Of("map", decoder(features.map.shape[1])), None
+def _heads(features: Features, start: float) -> tuple[nn.Module, None]:
+    """The decoder, whose last bias is `start`."""
+    layers = decoder(features.map.shape[1])
+    nn.init.constant_(layers[-1].bias, start)
+    return Of("map", layers), None
 
 
 def _loss(net: DenseNet, batch: tuple[Tensor, Tensor]) -> Tensor:
