@@ -156,7 +156,7 @@ def test_a_toy_set_is_learned_and_the_callers_backbone_stays(mode, tmp_path, nar
     assert (by_metric["rmse"].unit, by_metric["rmse"].direction, by_metric["rmse"].n) == ("m", "lower", 7)
     said = results[0].provenance
     assert said["frozen"] == (mode == "frozen") and said["weights_sha256"] == before
-    assert said["crop_px"] == [48, 64] and said["schedule"]["iterations"] == STEPS
+    assert said["crop_px"] == [48, 65] and said["schedule"]["iterations"] == STEPS
     kept = predictions.read(tmp_path, said["predictions"])
     assert kept["sums"][:, 0].tolist() == [int((~task.test[i].depth.isnan()).sum()) for i in range(7)]
     assert set(kept) == {"sums", "metrics", "depth_000", "depth_006"}
