@@ -106,7 +106,7 @@ def test_modes_and_batches_of_one_are_checked():
     with pytest.raises(InputError, match="unknown mode 'freeze'. Known: finetune, frozen"):
         checked_mode("freeze")
     net = problem()[0]
-    check_batch_norm(net, (64, 64), 1, pooled=False)
+    assert check_batch_norm(net, (64, 96), 1, pooled=False) == (2, 3)
     check_batch_norm(net, (32, 32), 2, pooled=True)
     with pytest.raises(InputError, match="its head sees maps of 1 x 1 places. Give --fit-batch 2 or more"):
         check_batch_norm(net, (32, 32), 1, pooled=False)

@@ -125,7 +125,7 @@ def test_a_toy_set_is_learned_and_the_callers_backbone_stays(mode, tmp_path):
     assert told[-1] == (7, 7) and [n for n, _ in told] == [2, 3, 5, 6, 7]
     said = first.provenance
     assert said["frozen"] == (mode == "frozen") and said["crop_px"] == [48, 48] and said["paper_crop_px"] == [513, 513]
-    assert said["weights_sha256"] == before and said["schedule"]["iterations"] == 60 and said["output_stride"] == 16
+    assert said["weights_sha256"] == before and said["schedule"]["iterations"] == 60 and said["map_of_a_crop"] == [3, 3]
     kept = predictions.read(tmp_path, said["predictions"])
     valid = [int((task.test[i].semantic != 255).sum()) for i in range(7)]
     assert kept["confusion"].sum((1, 2)).tolist() == valid and kept["classes"].tolist() == ["red", "green", "blue"]

@@ -102,16 +102,16 @@ def device_of(backbone: nn.Module) -> torch.device:
     return next(backbone.parameters()).device
 
 
-def check_batch_norm(net: DenseNet, crop: Size, batch: int, pooled: bool) -> None:
-    """InputError where a batch norm in training would see a single value per channel.
+def check_batch_norm(net: DenseNet, crop: Size, batch: int, pooled: bool) -> Size:
+    """(h, w) of the last map of a crop; InputError where a batch norm in training would see one value per channel.
 
     `pooled` says that the head pools each image to one place, so that the batch alone gives the values.
     """
     with torch.inference_mode():
         last = net.backbone(torch.zeros(1, 3, *crop, device=device_of(net))).map
-    height, width = last.shape[2:]
+    height, width = int(last.shape[2]), int(last.shape[3])
     if batch * (1 if pooled else height * width) > 1:
-        return
+        return height, width
     why = "pools each image to one place" if pooled else f"sees maps of {height} x {width} places"
     raise InputError(
         f"batch norm needs two values per channel, and with one image per step this task has one: its head {why}. "

@@ -134,8 +134,12 @@ class Depth:
         start = self._typical()
         heads = partial(_heads, start=start)
         net = DenseNet(own_copy(backbone), heads, self.mode, seed, device_of(backbone))
-        check_batch_norm(net, self.sizes()[1], schedule.batch, pooled=False)
-        settings = {**self._settings(seed, fingerprint(backbone)), "first_prediction": start}
+        cells = check_batch_norm(net, self.sizes()[1], schedule.batch, pooled=False)
+        settings = {
+            **self._settings(seed, fingerprint(backbone)),
+            "map_of_a_crop": list(cells),
+            "first_prediction": start,
+        }
         if self._told():
             progress_.say(f"note: depth: {self._told()}")
         folder = predictions.folder_of(self.folder, "depth", settings)

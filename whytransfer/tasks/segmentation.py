@@ -167,8 +167,8 @@ class Segmentation:
         copy = dilated(backbone, architecture.output_stride)
         heads = lambda features: architecture.heads(features, len(self.classes), self.rates())  # noqa: E731
         net = DenseNet(copy, heads, self.mode, seed, device_of(backbone))
-        check_batch_norm(net, crops.size, schedule.batch, pooled=self.architecture == "deeplab")
-        settings = self._settings(seed, weights)
+        cells = check_batch_norm(net, crops.size, schedule.batch, pooled=self.architecture == "deeplab")
+        settings = {**self._settings(seed, weights), "map_of_a_crop": list(cells)}
         if self._told():
             progress_.say(f"note: segmentation: {self._told()}")
         folder = predictions.folder_of(self.folder, "segmentation", settings)
@@ -198,7 +198,7 @@ class Segmentation:
             "crop_px": list(crops.size),
             "paper_crop_px": list(CROPS[name].size),
             "head_dilations": list(self.rates()),
-            "output_stride": ARCHITECTURES[self.architecture].output_stride,
+            "output_stride": ARCHITECTURES[self.architecture].output_stride,  # or finer, see map_of_a_crop
             "classes": len(self.classes),
             "test_images": "whole, native resolution, one scale",
             "size_px": self.size_px,
