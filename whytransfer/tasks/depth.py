@@ -254,7 +254,9 @@ def unit_of(images: Any) -> str:
 def _heads(features: Features, start: float) -> tuple[nn.Module, None]:
     """The decoder, whose last bias is `start`."""
     layers = decoder(features.map.shape[1])
-    nn.init.constant_(layers[-1].bias, start)
+    last = layers[-1]
+    assert isinstance(last, nn.Conv2d) and last.bias is not None
+    nn.init.constant_(last.bias, start)
     return Of("map", layers), None
 
 
