@@ -31,7 +31,7 @@ class Sample:
     box_labels: Tensor | None = None  # (R,) int64
     masks: Tensor | None = None  # (R, H, W) bool, one instance each
     semantic: Tensor | None = None  # (H, W) uint8 class of every pixel, 255 where it has none
-    depth: Tensor | None = None  # (H, W) float32
+    depth: Tensor | None = None  # (H, W) float32, NaN where it is not known; metres, of scenes in their own unit
     keypoints: Tensor | None = None  # (R, P, 2) xy pixels
     factors: Mapping[str, float] = field(default_factory=dict)
 

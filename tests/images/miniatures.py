@@ -223,6 +223,57 @@ def camvid(root: Path) -> Path:
     return root
 
 
+def ade(root: Path) -> Path:
+    names = ["wall", "building, edifice", "sky"]
+    table = "Idx\tRatio\tTrain\tVal\tStuff\tName\n"
+    write(root / "objectInfo150.txt", table + "".join(f"{k}\t0.1\t9\t1\t1\t{n}\n" for k, n in enumerate(names, 1)))
+    for split in ("training", "validation"):
+        for stem in (f"ADE_{split[:5]}_{k:08d}" for k in (1, 2)):
+            picture(root / "images" / split / f"{stem}.jpg")
+            label_map(root / "annotations" / split / f"{stem}.png", (np.arange(48).reshape(SIZE) % 4).astype(np.uint8))
+    return root
+
+
+def depth_values(seed: int = 0) -> np.ndarray:
+    """Millimetres (6, 8); the corners know none."""
+    values = np.random.default_rng(seed).integers(500, 9000, SIZE).astype(np.uint16)
+    values[0, 0], values[-1, -1] = 0, 65535
+    return values
+
+
+def nyu(root: Path) -> Path:
+    for split in ("train", "test"):
+        for k in (1, 2):
+            picture(root / split / "kitchen_0001" / f"rgb_{k:05d}.jpg", k)
+            label_map(root / split / "kitchen_0001" / f"sync_depth_{k:05d}.png", depth_values(k))
+    return root
+
+
+def sunrgbd(root: Path, splits: bool = True) -> Path:
+    places = [f"kv2/kinect2data/00{k:04d}" for k in range(3)] + ["xtion/sun3ddata/brown/frame_1"]
+    for k, place in enumerate(places):
+        folder = root / "SUNRGBD" / place
+        picture(folder / "image" / f"{k:07d}.jpg", k)
+        values = depth_values(k)
+        label_map(folder / "depth" / f"{k:07d}.png", values << 3 | values >> 13)
+        label_map(folder / "depth_bfx" / f"{k:07d}.png", np.full(SIZE, 8 * 1234, np.uint16))
+        write(folder / "intrinsics.txt", "1 0 0 0 1 0 0 0 1")
+    if splits:
+        paths = [f"/n/fs/sun3d/data/SUNRGBD/{place}/" for place in places]
+        cells = {"alltrain": np.array(paths[:3], object), "alltest": np.array(paths[3:], object)}
+        (root / "SUNRGBDtoolbox" / "traintestSUNRGBD").mkdir(parents=True)
+        savemat(root / "SUNRGBDtoolbox" / "traintestSUNRGBD" / "allsplit.mat", cells)
+    return root
+
+
+def rgbd(root: Path) -> Path:
+    for k in range(2):
+        picture(root / "seq-01" / f"frame-{k:06d}.color.png", k)
+        label_map(root / "seq-01" / f"frame-{k:06d}.depth.png", depth_values(k))
+        write(root / "seq-01" / f"frame-{k:06d}.pose.txt", "1 0 0 0")
+    return root
+
+
 def hundred_classes(root: Path) -> Path:
     return imagenet(root, [f"n{k:08d}" for k in range(1, 105)], per_class=1)
 
@@ -238,4 +289,8 @@ ALL = {  # spec kind -> (maker, what the set is labelled with)
     "voc": (voc, ("boxes",)),
     "cityscapes": (cityscapes, ("boxes", "masks", "semantic")),
     "camvid": (camvid, ("semantic",)),
+    "ade": (ade, ("semantic",)),
+    "nyu": (nyu, ("depth",)),
+    "sunrgbd": (sunrgbd, ("depth",)),
+    "rgbd": (rgbd, ("depth",)),
 }

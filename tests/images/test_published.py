@@ -19,7 +19,7 @@ from whytransfer.images.scenes import Scenes
 from whytransfer.records import ImageSet, Sample
 
 FAMILY = {"imagenet", "imagenet-10pct", "imagenet-100"}
-ANNOTATED = [kind for kind, (_, labels) in ALL.items() if labels[0] in ("boxes", "semantic")]
+ANNOTATED = [kind for kind, (_, labels) in ALL.items() if labels[0] in ("boxes", "semantic", "depth")]
 
 
 def test_the_names_are_those_of_the_openers():
@@ -37,7 +37,7 @@ def test_it_is_an_encoded_image_set_that_says_what_it_is_labelled_with(kind, tmp
     assert (images.classes == ()) == (kind in ANNOTATED) == (images.labels < 0).all()
     sample = images[0]
     assert sample.name == images.names[0] and images.name.startswith(kind)
-    for part in ("boxes", "masks", "semantic"):
+    for part in ("boxes", "masks", "semantic", "depth"):
         assert (getattr(sample, part) is not None) == (part in labels)
     cache = PixelCache.open(images, None, tmp_path / "cache")
     assert labelled_with(cache) == labels and cache.fingerprint == images.fingerprint()

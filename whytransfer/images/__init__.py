@@ -23,6 +23,7 @@ __all__ = [
 ]
 PUBLISHED = (
     "imagenet", "imagenet-10pct", "imagenet-100", "places", "celeba", "coco", "synthia", "voc", "cityscapes", "camvid",
+    "ade", "nyu", "sunrgbd", "rgbd",
 )  # the names of published.SETS, known here without importing its readers  # fmt: skip
 KINDS = ("cifar10", "cifar100", "stl10", "caltech101", "flowers102", "hf", "scenes", *PUBLISHED)
 
@@ -35,8 +36,9 @@ def open_images(spec: str) -> ImageSet:
     "flowers102:ROOT[:train|val|test]", "hf:PATH[:SPLIT]" and the generated "scenes:COUNT[:SEED[:SIZE]]".
     Published layouts (docs/images.md shows each tree): "imagenet:ROOT[:train|val]",
     "imagenet-10pct:ROOT[:SPLIT[:LIST]]", "imagenet-100:ROOT[:SPLIT[:LIST]]", "places:ROOT[:SPLIT]",
-    "celeba:ROOT[:SPLIT]", "coco:ROOT[:SPLIT]", "synthia:ROOT", "voc:ROOT[:YEAR[:SPLIT]]", "cityscapes:ROOT[:SPLIT]"
-    and "camvid:ROOT[:SPLIT]".
+    "celeba:ROOT[:SPLIT]", "coco:ROOT[:SPLIT]", "synthia:ROOT", "voc:ROOT[:YEAR[:SPLIT]]", "cityscapes:ROOT[:SPLIT]",
+    "camvid:ROOT[:SPLIT]", "ade:ROOT[:SPLIT]", "nyu:ROOT[:SPLIT]", "sunrgbd:ROOT[:SPLIT]" and
+    "rgbd:ROOT[:PER_METRE[:INVALID]]".
     Raises InputError that says what was found instead.
     """
     kind, _, rest = spec.partition(":")

@@ -50,6 +50,7 @@ class Scenes:
         self.classes = self.box_classes = scene_layout.CLASSES
         self.labelled_with = ("class", "boxes", "masks")
         self.factor_names = scene_layout.FACTORS
+        self.depth_unit = "radii"
         self.labels = scene_layout.classes_of(seed, np.arange(count))  # (N,) int64, not rendered
 
     def __len__(self) -> int:

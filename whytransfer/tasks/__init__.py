@@ -5,14 +5,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from whytransfer.tasks.depth import Depth
 from whytransfer.tasks.factors import FactorReadout
 from whytransfer.tasks.readout import Readout
+from whytransfer.tasks.segmentation import Segmentation
 
 TASKS: dict[str, Callable[..., Any]] = {
     "readout": Readout,
     "knn": partial(Readout, protocol="knn"),
     "sgd-readout": partial(Readout, protocol="sgd"),
     "factors": FactorReadout,
+    "segmentation": Segmentation,
+    "depth": Depth,
 }
 
 __all__ = ["TASKS", "FactorReadout", "Readout", "reads_annotations", "settings_of"]

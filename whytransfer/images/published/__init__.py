@@ -7,7 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from whytransfer.images.published import camvid, celeba, cityscapes, coco, imagenet, places, synthia, voc
+from whytransfer.images.published import (
+    ade,
+    camvid,
+    celeba,
+    cityscapes,
+    coco,
+    imagenet,
+    nyu,
+    places,
+    rgbd,
+    sunrgbd,
+    synthia,
+    voc,
+)
 from whytransfer.images.published.imagenet import write_list
 from whytransfer.records import ImageSet
 
@@ -24,4 +37,8 @@ SETS: dict[str, Callable[[str], ImageSet]] = {
     "voc": voc.voc,
     "cityscapes": cityscapes.cityscapes,
     "camvid": camvid.camvid,
+    "ade": ade.ade,
+    "nyu": nyu.nyu,
+    "sunrgbd": sunrgbd.sunrgbd,
+    "rgbd": rgbd.rgbd,
 }

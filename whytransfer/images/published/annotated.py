@@ -24,7 +24,7 @@ from whytransfer.memory import usable_cores
 from whytransfer.records import Sample
 
 VOID = 255  # the class of a pixel that has none
-ALL = ("boxes", "masks", "semantic")
+ALL = ("boxes", "masks", "semantic", "depth")
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Known:
     box_labels: NDArray[np.int64] | None = None  # (R,) positions in box_classes
     masks: NDArray[np.bool_] | None = None  # (R, H, W)
     semantic: NDArray[np.uint8] | None = None  # (H, W) positions in semantic_classes, VOID for none
+    depth: NDArray[np.float32] | None = None  # (H, W) metres, NaN where it is not known
 
 
 class Annotations(Protocol):
@@ -113,6 +114,8 @@ def _fields(known: Known) -> dict[str, Any]:
         fields["masks"] = tv_tensors.Mask(torch.from_numpy(known.masks))
     if known.semantic is not None:
         fields["semantic"] = tv_tensors.Mask(torch.from_numpy(known.semantic))
+    if known.depth is not None:
+        fields["depth"] = torch.from_numpy(known.depth)
     return fields
 
 
