@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from whytransfer.tasks.detection import Detection
 from whytransfer.tasks.factors import FactorReadout
 from whytransfer.tasks.readout import Readout
 
@@ -13,9 +14,11 @@ TASKS: dict[str, Callable[..., Any]] = {
     "knn": partial(Readout, protocol="knn"),
     "sgd-readout": partial(Readout, protocol="sgd"),
     "factors": FactorReadout,
+    "detection": partial(Detection, masks=False),
+    "instances": partial(Detection, masks=True),
 }
 
-__all__ = ["TASKS", "FactorReadout", "Readout", "reads_annotations", "settings_of"]
+__all__ = ["TASKS", "Detection", "FactorReadout", "Readout", "reads_annotations", "settings_of"]
 
 
 def settings_of(task: str) -> set[str]:

@@ -247,6 +247,13 @@ def anchors_px(scale: float) -> tuple[float, ...]:
     return tuple(max(2.0, scale * side) for side in ANCHORS_PX)
 
 
+def backbone_of(model: Any) -> nn.ModuleList:
+    """The parts of a detector that came with the backbone."""
+    body = model.backbone.body if isinstance(model.backbone, Pyramid) else model.backbone
+    parts = [body.trunk, *([model.roi_heads.last] if isinstance(model.roi_heads, C4Heads) else [])]
+    return nn.ModuleList(parts)
+
+
 def training(model: nn.Module) -> Any:
     """The model in training mode, except what has no parameter to train: frozen batch norms keep their statistics."""
     model.train()
