@@ -58,7 +58,7 @@ def cleaned(image: Tensor, name: str, boxes: Tensor, labels: Tensor, masks: Tens
     sides = inside[:, 2:] - inside[:, :2]
     kept = (sides > LEAST_PX).all(dim=1)
     if masks is not None:
-        kept &= masks.flatten(1).any(dim=1)
+        kept &= masks.flatten(1).any(dim=1).bool()
     clipped = int(((inside != boxes).any(dim=1) & kept).sum())
     chosen = None if masks is None else masks[kept].to(torch.uint8)
     return Objects(image, name, inside[kept], labels[kept], chosen, clipped, int((~kept).sum()))
