@@ -231,3 +231,14 @@ def test_ground_truth_and_results_in_cocos_form():
     for item, known in zip(results, truth["annotations"], strict=True):
         assert all(item[key] == known[key] for key in ("image_id", "category_id", "bbox", "segmentation"))
     assert "segmentation" not in as_results(found, 5)[0]
+
+
+def test_crowds_and_difficult_objects_reach_the_ground_truth():
+    objects = AnnotatedImages(TEST, TEST.box_classes, False, "a test")[0]
+    flags = torch.arange(len(objects.boxes)).numpy() % 2 == 1
+    truth = {"images": [], "annotations": [], "categories": []}
+    add_truth(truth, objects, 1, flags, [{"category_id": 2, "bbox": [0, 0, 9, 9], "area": 50}])
+    assert [item.get("difficult") for item in truth["annotations"]] == [*flags.astype(int), None]
+    assert truth["annotations"][-1] == {
+        "category_id": 2, "bbox": [0, 0, 9, 9], "area": 50, "id": len(flags) + 1, "image_id": 1, "iscrowd": 1,
+    }  # fmt: skip

@@ -1,10 +1,12 @@
 """What detectors read: clean boxes, sizes of the papers, looks that follow (seed, epoch, image)."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from thin import Changed, with_boxes
 
 from whytransfer.errors import InputError
@@ -134,6 +136,47 @@ def test_real_annotations_are_read_without_decoding(real_data):
     known = AnnotatedImages(images, images.box_classes, False, "a test")
     survey = known.survey()
     assert survey.objects.tolist() == [len(known[i].boxes) for i in range(len(known))] and survey.dropped == 0
+
+
+def coco_with_a_crowd(folder):
+    (folder / "annotations").mkdir(parents=True)
+    (folder / "val2017").mkdir()
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(folder / "val2017" / "1.jpg")
+    items = [
+        {"id": 5, "image_id": 9, "category_id": 44, "bbox": [1, 2, 10, 8], "area": 80, "iscrowd": 0},
+        {"id": 6, "image_id": 9, "category_id": 3, "bbox": [0, 0, 20, 20], "area": 300, "iscrowd": 1},
+    ]
+    content = {
+        "images": [{"id": 9, "file_name": "1.jpg", "height": 20, "width": 30}],
+        "annotations": items,
+        "categories": [{"id": 3, "name": "cat"}, {"id": 44, "name": "dog"}],
+    }
+    (folder / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
+    return open_images(f"coco:{folder}:val2017")
+
+
+def test_crowds_of_coco_and_difficult_objects_of_voc(tmp_path):
+    images = coco_with_a_crowd(tmp_path / "coco")
+    known = AnnotatedImages(subset(images, [0]), ("dog", "bird", "cat"), False, "a test")
+    assert known[0].labels.tolist() == [1] and known.difficult(0) is None
+    assert known.crowds(0) == [{"bbox": [0, 0, 20, 20], "area": 300, "category_id": 3}]
+    assert AnnotatedImages(Scenes(1), Scenes(1).box_classes, False, "a test").crowds(0) == []
+    root = tmp_path / "VOC2007"
+    for inner in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (root / inner).mkdir(parents=True)
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(root / "JPEGImages" / "1.jpg")
+    (root / "ImageSets" / "Main" / "test.txt").write_text("1\n")
+    thing = (
+        "<object><name>{}</name>{}<bndbox><xmin>{}</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>"
+    )
+    things = [("dog", "<difficult>1</difficult>", 1), ("cat", "<difficult>0</difficult>", 2), ("cat", "", 3)]
+    size = "<size><width>30</width><height>20</height></size>"
+    text = f"<annotation>{size}{''.join(thing.format(*t) for t in things)}</annotation>"
+    (root / "Annotations" / "1.xml").write_text(text)
+    voc = open_images(f"voc:{root}:2007:test")
+    known = AnnotatedImages(voc, voc.box_classes, False, "a test")
+    assert known.difficult(0).tolist() == [True, False, False] and known[0].source.tolist() == [0, 1, 2]
+    assert known.crowds(0) == []
 
 
 def test_classes_are_matched_by_name():

@@ -7,7 +7,7 @@ scales the schedule down and says so, and images smaller than the paper's scale 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,7 +180,7 @@ class Detection:
             for i in range(len(test)):
                 objects = test[i]
                 size = int(objects.image.shape[1]), int(objects.image.shape[2])
-                add_truth(truth, objects, i + 1)
+                add_truth(truth, objects, i + 1, test.difficult(i), test.crowds(i))
                 image = resized(objects, sizes.shown(*size)).image.to(device).float() / 255
                 found += as_results(detectors.detect(model, image, size), i + 1)
                 update(i + 1)
@@ -337,17 +337,31 @@ def renew_norms(model: nn.Module, work: tuple[Callable[[Batch], Tensor], Iterato
         norm.momentum = momentum
 
 
-def add_truth(truth: Truth, objects: Objects, number: int) -> None:
-    """Add one image and its objects; the area of an object is that of its mask where it has one."""
+def add_truth(
+    truth: Truth,
+    objects: Objects,
+    number: int,
+    difficult: np.ndarray | None = None,
+    crowds: Sequence[dict[str, Any]] = (),
+) -> None:
+    """Add one image and its objects; the area of an object is that of its mask where it has one.
+
+    `difficult` tells it of every annotated object, `crowds` are annotations to which all but id and image is known.
+    """
     height, width = objects.image.shape[1:]
     truth["images"].append({"id": number, "file_name": objects.name, "height": int(height), "width": int(width)})
     boxes = coco_boxes(objects.boxes.numpy())
     codes = [] if objects.masks is None else run_lengths(objects.masks.numpy())
     for k, (box, label) in enumerate(zip(boxes, objects.labels.tolist(), strict=True)):
-        area = box[2] * box[3] if objects.masks is None else int(objects.masks[k].sum())
-        item = {"id": len(truth["annotations"]) + 1, "image_id": number, "category_id": label, "bbox": box}
-        shape = {"segmentation": codes[k]} if codes else {}
-        truth["annotations"].append({**item, "area": area, "iscrowd": 0, **shape})
+        item: dict[str, Any] = {"category_id": label, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+        if objects.masks is not None:
+            item |= {"area": int(objects.masks[k].sum()), "segmentation": codes[k]}
+        if difficult is not None and objects.source is not None:
+            item["difficult"] = int(difficult[objects.source[k]])
+        truth["annotations"].append({"id": len(truth["annotations"]) + 1, "image_id": number, **item})
+    for crowd in crowds:
+        known = {"id": len(truth["annotations"]) + 1, "image_id": number, "iscrowd": 1}
+        truth["annotations"].append({**crowd, **known})
 
 
 def as_results(found: dict[str, Tensor], number: int) -> Detections:

@@ -9,10 +9,12 @@ Shape letters: R objects of an image, H height, W width.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,7 +39,8 @@ SIZE, FLIP, PLACE = range(3)  # operations that draw
 class Objects:
     """One image (3, H, W) uint8 and its objects: boxes (R, 4) xyxy in pixel edges, labels (R,) from 1, masks (R, H, W).
 
-    Boxes lie in the image and have an area; `clipped` and `dropped` say how many were not so.
+    Boxes lie in the image and have an area; `clipped` and `dropped` say how many were not so. `source` is the place of
+    each object in the annotation.
     """
 
     image: Tensor
@@ -47,6 +50,7 @@ class Objects:
     masks: Tensor | None  # uint8
     clipped: int = 0
     dropped: int = 0
+    source: Tensor | None = None  # (R,)
 
 
 def cleaned(image: Tensor, name: str, boxes: Tensor, labels: Tensor, masks: Tensor | None) -> Objects:
@@ -61,7 +65,8 @@ def cleaned(image: Tensor, name: str, boxes: Tensor, labels: Tensor, masks: Tens
         kept &= masks.flatten(1).any(dim=1).bool()
     clipped = int(((inside != boxes).any(dim=1) & kept).sum())
     chosen = None if masks is None else masks[kept].to(torch.uint8)
-    return Objects(image, name, inside[kept], labels[kept], chosen, clipped, int((~kept).sum()))
+    source = kept.nonzero()[:, 0]
+    return Objects(image, name, inside[kept], labels[kept], chosen, clipped, int((~kept).sum()), source)
 
 
 class AnnotatedImages:
@@ -85,6 +90,7 @@ class AnnotatedImages:
             )
         self.images, self.name, self.masks = images, images.name, masks
         self._label = np.array([position[name] + 1 for name in own], dtype=np.int64)
+        self._crowds: dict[str, list[dict[str, Any]]] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -94,6 +100,24 @@ class AnnotatedImages:
         boxes, labels = _boxes_of(sample, self.name)
         masks = None if not self.masks or sample.masks is None else torch.as_tensor(sample.masks)
         return cleaned(sample.image, sample.name, boxes, self._labels(labels), masks)
+
+    def difficult(self, i: int) -> NDArray[np.bool_] | None:
+        """Whether each annotated object of image i is difficult (VOC); None where nothing says so."""
+        images, position = _origin(self.images, i)
+        of = getattr(getattr(images, "annotations", None), "difficult", None)
+        return None if of is None else of(position)
+
+    def crowds(self, i: int) -> list[dict[str, Any]]:
+        """The crowds of image i as COCO's file has them, under our labels: detections on them are no errors."""
+        images, position = _origin(self.images, i)
+        known = getattr(images, "annotations", None)
+        if not (getattr(known, "path", None) and getattr(known, "notes", ())):  # the notes count crowds left out
+            return []
+        if self._crowds is None:
+            self._crowds = _crowds_of(
+                known.path, {name: int(self._label[k]) for k, name in enumerate(known.box_classes)}
+            )
+        return self._crowds.get(images.names[position], [])
 
     def survey(self) -> Survey:
         """What is in every image, read once by all processors; files are not decoded where that is not needed."""
@@ -156,6 +180,19 @@ def _boxes_of(sample: Sample, name: str) -> tuple[Tensor, Tensor]:
     if sample.boxes is None or sample.box_labels is None:
         raise InputError(f"{name}: image {sample.name} has no boxes or no classes of boxes: its annotation is missing")
     return torch.as_tensor(sample.boxes).as_subclass(Tensor).float(), sample.box_labels
+
+
+def _crowds_of(path: Path, label: dict[str, int]) -> dict[str, list[dict[str, Any]]]:
+    """The crowds of an instances file by the name of their image."""
+    content = json.loads(path.read_bytes())
+    image = {item["id"]: item["file_name"] for item in content["images"]}
+    kind = {item["id"]: label[str(item["name"])] for item in content["categories"]}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for item in content["annotations"]:
+        if item.get("iscrowd"):
+            kept = {key: item[key] for key in ("bbox", "area", "segmentation") if key in item}
+            found.setdefault(image[item["image_id"]], []).append({**kept, "category_id": kind[item["category_id"]]})
+    return found
 
 
 def _origin(images: Any, i: int) -> tuple[Any, int]:
