@@ -273,7 +273,7 @@ def detect(model: GeneralizedRCNN, image: Tensor, size: tuple[int, int]) -> dict
     model.eval()
     transform = model.transform
     shown = [(int(image.shape[1]), int(image.shape[2]))]
-    images = ImageList(transform.batch_images([transform.normalize(image)]), shown)
+    images = ImageList(transform.batch_images([transform.normalize(image)], transform.size_divisible), shown)
     features = model.backbone(images.tensors)
     proposals, _ = model.rpn(images, features)
     found, _ = model.roi_heads(features, proposals, shown)
