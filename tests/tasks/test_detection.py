@@ -142,7 +142,7 @@ def test_a_fusion_and_large_scale_jitter():
 
 def change(sample, i):
     if i == 0:
-        return with_boxes(sample, torch.zeros(0, 4), box_labels=torch.zeros(0, dtype=torch.int64))
+        return with_boxes(sample, torch.zeros(0, 4), box_labels=sample.box_labels[:0], masks=sample.masks[:0])
     boxes = torch.as_tensor(sample.boxes).clone()
     boxes[0, 2] = 99 if i == 1 else boxes[0, 0]
     return with_boxes(sample, boxes)

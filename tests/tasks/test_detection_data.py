@@ -208,3 +208,6 @@ def test_sets_without_what_is_needed_are_refused(photos):
     strange = Changed(2, change=lambda sample, i: with_boxes(sample, sample.boxes, box_labels=sample.box_labels + 99))
     with pytest.raises(InputError, match="a box is of class"):
         AnnotatedImages(strange, strange.box_classes, False, "x")[0]
+    uneven = Changed(2, change=lambda sample, i: with_boxes(sample, torch.as_tensor(sample.boxes)[:-1]))
+    with pytest.raises(InputError, match="its annotation is damaged"):
+        AnnotatedImages(uneven, uneven.box_classes, True, "x")[0]

@@ -98,7 +98,12 @@ class AnnotatedImages:
     def __getitem__(self, i: int) -> Objects:
         sample: Sample = self.images[i]
         boxes, labels = _boxes_of(sample, self.name)
-        masks = None if not self.masks or sample.masks is None else torch.as_tensor(sample.masks)
+        masks = None if not self.masks or sample.masks is None else torch.as_tensor(sample.masks).as_subclass(Tensor)
+        if len(labels) != len(boxes) or (masks is not None and len(masks) != len(boxes)):
+            raise InputError(
+                f"{self.name}: image {sample.name} has {len(boxes)} boxes, {len(labels)} classes of them and "
+                f"{'no' if masks is None else len(masks)} masks: its annotation is damaged"
+            )
         return cleaned(sample.image, sample.name, boxes, self._labels(labels), masks)
 
     def difficult(self, i: int) -> NDArray[np.bool_] | None:
