@@ -34,7 +34,7 @@ def read_truth(source: Truth | Path | str) -> Truth:
         missing = ", ".join(PARTS if not isinstance(truth, Mapping) else lacking)
         raise InputError(f"{where} is no ground truth in COCO's form: it has no {missing}.")
     images, categories = ({item["id"] for item in truth[part]} for part in ("images", "categories"))
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for item in truth["annotations"]:
         _known(item, images, categories, f"{where}: annotation {item.get('id')}")
         _box(item.get("bbox"), f"{where}: annotation {item.get('id')}")

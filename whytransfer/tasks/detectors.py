@@ -7,7 +7,7 @@ fpn: a feature pyramid with batch norm, two fully connected layers for boxes, fo
 
 Nothing is frozen in mode "finetune", and every batch norm is trained; in mode "frozen" the backbone (layer4 in c4 too)
 stays as it is and only what is new is trained. Losses are torchvision's: smooth L1 with beta 1/9 where detectron2 takes
-L1 and the TPU model Huber with 1 on regions.
+L1 and the TPU model Huber with 1 on regions; batch norm keeps PyTorch's momentum and eps (TPU: 0.003 and 1e-4).
 
 Shape letters: B images, P regions of all images, K classes with the background (0), C channels.
 """
