@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import signal
+import sys
 from functools import partial
 
 import pytest
@@ -169,10 +170,16 @@ def test_what_is_wrong_with_the_images_is_said(monkeypatch):
 
 def test_nothing_to_learn_or_to_find():
     none = Changed(2, change=lambda s, i: change(s, 0))
-    with pytest.raises(InputError, match="changed: none of its 2 images has an object"):
+    with pytest.raises(InputError, match="changed: none of its 2 images has an object, so nothing can be learnt"):
         list(Detection(none, TEST, **SHORT).run(Thin(), seed=0))
-    with pytest.raises(InputError, match="ground truth holds no object"):
+    with pytest.raises(InputError, match="changed: none of its 2 images has an object, so nothing can be found"):
         list(Detection(TRAIN, none, **SHORT).run(Thin(), seed=0))
+
+
+def test_a_missing_scorer_is_named_before_training(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    with pytest.raises(InputError, match=r"pip install 'whytransfer\[detection\]'"):
+        Detection(TRAIN, TEST, **SHORT)
 
 
 @pytest.mark.parametrize(

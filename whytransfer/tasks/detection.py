@@ -27,7 +27,7 @@ from whytransfer.memory import usable_cores
 from whytransfer.records import Result
 from whytransfer.tasks import detectors, predictions
 from whytransfer.tasks.average_precision import DRAWS, Coco, Voc
-from whytransfer.tasks.coco_json import Detections, Truth, categories_of, coco_boxes, run_lengths, write
+from whytransfer.tasks.coco_json import Detections, Truth, categories_of, coco_boxes, library, run_lengths, write
 from whytransfer.tasks.detection_data import AnnotatedImages, Objects, Sizes, Survey, as_target, augmented, resized
 from whytransfer.tasks.features import Progress
 from whytransfer.tasks.fitting import Schedule, batch_of, fit
@@ -123,6 +123,7 @@ class Detection:
         if self.size_px < 32:
             raise InputError(f"a detector needs images of 32 px or more, --size is {self.size_px}")
         self._sets()
+        library()  # what is missing for scoring is said before hours of training
 
     @property
     def task(self) -> str:
@@ -143,6 +144,11 @@ class Detection:
         seed = self.seed if seed is None else seed
         train, test = self._sets()
         surveys = train.survey(), test.survey()
+        for images, survey, purpose in ((train, surveys[0], "learnt"), (test, surveys[1], "found")):
+            if not survey.objects.any():
+                raise InputError(
+                    f"{images.name}: none of its {len(images):,} images has an object, so nothing can be {purpose}"
+                )
         plan = _Plan.of(self, backbone, surveys, seed)
         for note in plan.notes(self, surveys):
             progress.say(f"note: {note}")
@@ -277,8 +283,6 @@ class _Batches:
     """Batch t of training images: a function of (seed, t)."""
 
     def __init__(self, train: AnnotatedImages, shown: np.ndarray, sizes: Sizes, batch: int, seed: int) -> None:
-        if len(shown) == 0:
-            raise InputError(f"{train.name}: none of its {len(train):,} images has an object, so nothing can be learnt")
         self.train, self.shown, self.sizes, self.batch, self.seed = train, shown, sizes, batch, seed
 
     def __call__(self, t: int) -> Batch:
