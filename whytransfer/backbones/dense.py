@@ -97,15 +97,15 @@ def normalised_outside(backbone: nn.Module) -> tuple[list[float], list[float]]:
     A detector pads its images after normalising, so that the padding is the mean colour. Of a fusion the first
     member's are taken, and the others undo them: (x s0 + m0 - m) / s = (x - (m - m0) / s0) / (s / s0).
     """
-    members = list(backbone.members) if isinstance(backbone, Fused) else [backbone]
-    if not all(isinstance(member, Backbone) for member in members):
+    found = list(backbone.members) if isinstance(backbone, Fused) else [backbone]
+    members = [member for member in found if isinstance(member, Backbone)]
+    if len(members) < len(found):
         raise InputError(f"{_name(backbone)} does not say how it normalises images, so no detector can be built on it")
-    mean, std = members[0].mean.tolist(), members[0].std.tolist()
     m0, s0 = members[0].mean.clone(), members[0].std.clone()
     for member in members:
         member.mean.copy_((member.mean - m0) / s0)
         member.std.copy_(member.std / s0)
-    return mean, std
+    return m0.tolist(), s0.tolist()
 
 
 def _name(backbone: nn.Module) -> str:

@@ -87,7 +87,7 @@ class Coco:
     def intervals(self, draws: int = DRAWS, seed: int = 0) -> dict[str, tuple[float, float]]:
         """95 % bootstrap interval of each value, over images drawn with replacement.
 
-        About 10 s on one core for 5,000 images with 100 detections each and 200 draws.
+        About 15 s of one core for 5,000 images with 50 detections each and 200 draws.
         """
         _, curves = self.matched()
         return _intervals(lambda w: _metrics(curves.average_precision(COCO_RECALLS, w)), self, draws, seed)

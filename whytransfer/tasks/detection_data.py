@@ -115,7 +115,7 @@ class AnnotatedImages:
     def crowds(self, i: int) -> list[dict[str, Any]]:
         """The crowds of image i as COCO's file has them, under our labels: detections on them are no errors."""
         images, position = _origin(self.images, i)
-        known = getattr(images, "annotations", None)
+        known: Any = getattr(images, "annotations", None)
         if not (getattr(known, "path", None) and getattr(known, "notes", ())):  # the notes count crowds left out
             return []
         if self._crowds is None:
