@@ -125,13 +125,14 @@ def test_a_killed_run_ends_as_an_unbroken_one(tmp_path, monkeypatch):
     assert other[0].provenance["loss_first"] != whole[0].provenance["loss_first"]
 
 
+@pytest.mark.slow
 def test_training_finds_objects():
-    """The same few images in training and test: what is learnt there must be found again."""
-    images = Scenes(6, 0, 64)
-    task = partial(Detection, images, images, 64, fit_batch=3, draws=5, lr=0.02)
-    few, many = (list(task(budget=b).run(Thin(width=12), seed=0))[0] for b in (3e-5, 2e-3))
-    assert many.provenance["loss_last"] < 0.7 * many.provenance["loss_first"]
-    assert few.metric == "box_AP" and few.value < 1 < many.value
+    """Four images in training and in testing: what was learnt is found again."""
+    images = Scenes(4, 0, 64)
+    task = Detection(images, images, 64, fit_batch=2, draws=5, lr=0.05, budget=600 / 144_000)
+    found = {r.metric: r for r in task.run(Thin(width=16), seed=0)}
+    assert found["box_AP50"].value > 15 and found["box_AP50"].high > 30
+    assert found["box_AP"].provenance["loss_last"] < 0.3 * found["box_AP"].provenance["loss_first"]
 
 
 def test_a_fusion_and_large_scale_jitter():
