@@ -190,6 +190,8 @@ class Detection:
                 image = resized(objects, sizes.shown(*size)).image.to(device).float() / 255
                 found += as_results(detectors.detect(model, image, size), i + 1)
                 update(i + 1)
+        if not found:
+            progress.say("note: not one object was detected with a score over .05: train for longer (--budget)")
         return truth, found
 
     def _results(
