@@ -200,6 +200,14 @@ def test_bf16_is_near_and_outputs_are_float32():
             assert other[name].dtype == torch.float32 and abs(one[name] - other[name]) < 0.1 * one[name] + 0.05
 
 
+def test_bf16_where_it_pays(monkeypatch):
+    for has in (True, False):
+        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+            monkeypatch.setattr(torch.cpu, name, lambda has=has: has, raising=False)
+        assert detectors.bf16_pays("c4", torch.device("cpu")) == has
+        assert not detectors.bf16_pays("fpn", torch.device("cpu"))
+
+
 def test_batch_norm_is_shared_by_all_processes_where_there_are_some(monkeypatch):
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     kinds = {type(m) for m in build("fpn", Thin(), 3).modules()}

@@ -218,6 +218,7 @@ class _Plan:
     schedule: Schedule
     sizes: Sizes
     weights_sha256: str
+    bf16: bool
     folder: Path | None
 
     @classmethod
@@ -227,13 +228,15 @@ class _Plan:
         if task.lr is not None:
             schedule = dataclasses.replace(schedule, lr=task.lr)
         weights = fingerprint(backbone)
+        bf16 = detectors.bf16_pays(task.architecture or "", next(backbone.parameters()).device)
         settings = {
             "model": model_name(backbone), "weights": weights, "train": surveys[0].content(),
             "test": surveys[1].content(), "size_px": task.size_px, "seed": seed, "architecture": task.architecture,
             "mode": task.mode, "name": task.schedule, "schedule": dataclasses.asdict(schedule),
+            "bf16": bf16,
         }  # fmt: skip
         folder = predictions.folder_of(task.folder, task.task, settings)
-        return cls(recipe, schedule, recipe.sizes.scaled(task.size_px), weights, folder)
+        return cls(recipe, schedule, recipe.sizes.scaled(task.size_px), weights, bf16, folder)
 
     @property
     def scale(self) -> float:
@@ -242,8 +245,9 @@ class _Plan:
 
     def model(self, task: Detection, backbone: nn.Module, classes: int, seed: int) -> Any:
         model = detectors.build(
-            task.architecture or "", backbone, classes, masks=task.masks, mode=task.mode, scale=self.scale, seed=seed
-        )
+            task.architecture or "", backbone, classes, masks=task.masks, mode=task.mode, scale=self.scale,
+            bf16=self.bf16, seed=seed,
+        )  # fmt: skip
         if self.sizes.jitter is not None:  # squares, padded with the mean colour
             model.transform.size_divisible = 32 * -(-self.sizes.test_px // 32)
         return model
@@ -273,6 +277,7 @@ class _Plan:
             "schedule_in_full": dataclasses.asdict(self.recipe.schedule),
             "schedule_note": self.schedule.told(self.recipe.schedule), "sizes": dataclasses.asdict(self.sizes),
             "scale": self.scale, "anchors_px": detectors.anchors_px(self.scale), "counts": dataclasses.asdict(counts),
+            "backbone_precision": "bfloat16" if self.bf16 else "float32",
             "weights_sha256": self.weights_sha256, "train_images": int((train.objects > 0).sum()),
             "train_images_without_objects": int((train.objects == 0).sum()),
             "epochs": round(self.schedule.iterations * self.schedule.batch / max(1, (train.objects > 0).sum()), 3),

@@ -242,6 +242,20 @@ def _fpn(
 BUILDERS = {"c4": _c4, "fpn": _fpn}
 
 
+def bf16_pays(architecture: str, device: torch.device) -> bool:
+    """Whether the backbone computes in bfloat16: c4 on hardware that has its instructions, not an emulation.
+
+    A step of c4 is mostly layer4 on regions: 0.56 of the time (ResNet-18, 256 px, AVX512-BF16); of fpn 0.92, for which
+    the digits are kept.
+    """
+    if architecture != "c4":
+        return False
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, test)() for test in tests if hasattr(torch.cpu, test))
+
+
 def anchors_px(scale: float) -> tuple[float, ...]:
     """Sides of the anchors on images of `scale` times the paper's side; 2 px at least, smaller ones would vanish."""
     return tuple(max(2.0, scale * side) for side in ANCHORS_PX)
