@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from whytransfer.tasks.depth import Depth
+from whytransfer.tasks.detection import Detection
 from whytransfer.tasks.factors import FactorReadout
 from whytransfer.tasks.readout import Readout
 from whytransfer.tasks.segmentation import Segmentation
@@ -17,9 +18,11 @@ TASKS: dict[str, Callable[..., Any]] = {
     "factors": FactorReadout,
     "segmentation": Segmentation,
     "depth": Depth,
+    "detection": partial(Detection, masks=False),
+    "instances": partial(Detection, masks=True),
 }
 
-__all__ = ["TASKS", "FactorReadout", "Readout", "reads_annotations", "settings_of"]
+__all__ = ["TASKS", "Detection", "FactorReadout", "Readout", "reads_annotations", "settings_of"]
 
 
 def settings_of(task: str) -> set[str]:

@@ -24,7 +24,7 @@ def interval(
 
     Equal seeds draw equal images, so intervals of two models on one test set are paired.
     """
-    values = np.concatenate([statistic(counts @ per_image) for counts in _resamples(len(per_image), draws, seed)])
+    values = np.concatenate([statistic(counts @ per_image) for counts in resamples(len(per_image), draws, seed)])
     low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -41,7 +41,7 @@ def paired_difference(
     return (float(both(table.sum(0))), *interval(table, both, draws, seed, level))
 
 
-def _resamples(n: int, draws: int, seed: int) -> Iterator[Array]:
+def resamples(n: int, draws: int, seed: int) -> Iterator[Array]:
     """Blocks (b, N) of how often each image is drawn; `draws` rows in all."""
     chance = np.random.default_rng(seed)
     rows = max(1, _CELLS // n)

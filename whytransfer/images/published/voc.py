@@ -105,6 +105,12 @@ class Boxes:
         labels = [_label(thing, path) for thing in objects]
         return Known((int(size[0]), int(size[1])), corners, np.array(labels, dtype=np.int64))
 
+    def difficult(self, i: int) -> NDArray[np.bool_]:
+        """Whether each object of image i is difficult: VOC's metrics neither ask for it nor punish finding it."""
+        path = self._path(i)
+        objects = parse(read_bytes(path), path).findall("object")
+        return np.array([thing.findtext("difficult", "0").strip() == "1" for thing in objects], dtype=bool)
+
     def files(self) -> Iterator[tuple[str, str]]:
         """Every XML file."""
         for i, stem in enumerate(self._stems):
