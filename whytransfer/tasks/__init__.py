@@ -5,17 +5,23 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from whytransfer.tasks.factors import FactorReadout
+from whytransfer.tasks.finetune import Finetune
 from whytransfer.tasks.readout import Readout
+from whytransfer.tasks.regression import RegressionReadout
+
+FactorReadout = partial(RegressionReadout, task="factors", method="ridge", targets="factors")
 
 TASKS: dict[str, Callable[..., Any]] = {
     "readout": Readout,
-    "knn": partial(Readout, protocol="knn"),
-    "sgd-readout": partial(Readout, protocol="sgd"),
+    "knn": partial(Readout, classifier="knn", protocol=None),
+    "sgd-readout": partial(Readout, classifier="sgd", protocol=None),
     "factors": FactorReadout,
+    "ridge-readout": partial(RegressionReadout, task="ridge-readout", method="ridge"),
+    "kernel-readout": partial(RegressionReadout, task="kernel-readout", method="kernel"),
+    "finetune": Finetune,
 }
 
-__all__ = ["TASKS", "FactorReadout", "Readout", "reads_annotations", "settings_of"]
+__all__ = ["TASKS", "FactorReadout", "Finetune", "Readout", "RegressionReadout", "reads_annotations", "settings_of"]
 
 
 def settings_of(task: str) -> set[str]:
