@@ -13,7 +13,9 @@ from whytransfer.tasks import bicubic
 from whytransfer.views.operations import draw
 
 RNG = np.random.default_rng(0)
-PICTURES = [RNG.integers(0, 256, shape, dtype=np.uint8) for shape in ((40, 61, 3), (33, 20, 3), (24, 24, 3), (90, 50, 3))]
+PICTURES = [
+    RNG.integers(0, 256, shape, dtype=np.uint8) for shape in ((40, 61, 3), (33, 20, 3), (24, 24, 3), (90, 50, 3))
+]
 
 
 @pytest.mark.parametrize("size_px", [24, 31])

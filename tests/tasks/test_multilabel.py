@@ -82,7 +82,9 @@ def devkit(present: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
         precision.append(found / rank)
         recall.append(found)
     total = found
-    eleven = sum(max([p for p, r in zip(precision, recall, strict=True) if 10 * r >= k * total], default=0) for k in range(11))
+    eleven = sum(
+        max([p for p, r in zip(precision, recall, strict=True) if 10 * r >= k * total], default=0) for k in range(11)
+    )
     p, r = [0.0, *precision, 0.0], [0.0, *(x / total for x in recall), 1.0]
     for k in range(len(p) - 2, -1, -1):
         p[k] = max(p[k], p[k + 1])

@@ -28,9 +28,7 @@ def centre_views(pixels: Pixels, size_px: int) -> Tensor:
     return _cut(pixels, windows, size_px)
 
 
-def crop_views(
-    pixels: Pixels, index: NDArray[np.int64], epochs: NDArray[np.int64], size_px: int, seed: int
-) -> Tensor:
+def crop_views(pixels: Pixels, index: NDArray[np.int64], epochs: NDArray[np.int64], size_px: int, seed: int) -> Tensor:
     """A random crop of each picture, flipped or not; index and epochs (B,) address the draws."""
     windows = draw(TRAIN, _sizes(pixels), size_px, seed, int(epochs[0]), index, 0).windows
     for epoch in np.unique(epochs[epochs != epochs[0]]):

@@ -66,7 +66,9 @@ def landmark_targets(images: Any, size_px: int, resize_px: int | None = None) ->
         found = list(pool.map(lambda i: _landmarks(source, int(i)), positions))
     counts = {len(points) for _, points in found}
     if len(counts) > 1:
-        raise InputError(f"{images.name}: its images have different numbers of landmarks: {first_of(sorted(counts))}")
+        raise InputError(
+            f"{images.name}: its images have different numbers of landmarks: {first_of(list(map(str, sorted(counts))))}"
+        )
     sizes = np.array([size for size, _ in found], dtype=np.int64)
     pipeline = (Resize((resize_px or size_px) / size_px), CenterCrop())
     window = draw(pipeline, sizes, size_px, 0, 0, positions, 0).windows
@@ -88,7 +90,7 @@ def _landmarks(source: Any, i: int) -> tuple[tuple[int, int], NDArray[np.float64
         )
     points = np.asarray(sample.keypoints[0], dtype=np.float64)
     if not np.isfinite(points).all():
-        missing = np.flatnonzero(~np.isfinite(points).all(1)).tolist()
+        missing = list(map(str, np.flatnonzero(~np.isfinite(points).all(1)).tolist()))
         raise InputError(
             f"{source.name}: image {sample.name} lacks landmarks {first_of(missing)}: leave it out, or train the "
             "landmarks task, which passes over missing ones"

@@ -260,9 +260,7 @@ class Readout:
                 answer, chosen = self.kind.fit(vectors, share.rows, test.vectors, seed)
             else:
                 decays = protocols.weight_decays(backbone, self.protocol)
-                answer, chosen = self.kind.published_fit(
-                    self.protocol, vectors, share.rows, test.vectors, decays, seed
-                )
+                answer, chosen = self.kind.published_fit(self.protocol, vectors, share.rows, test.vectors, decays, seed)
             seconds = {"fit_seconds": round(time.perf_counter() - started, 3)}
             yield from self._results(backbone, answer, share, seed, {**settings, **chosen, **seconds})
 
