@@ -57,7 +57,7 @@ def test_a_curve_is_found_that_no_line_follows_and_far_targets_are_no_harm():
 
 
 def test_grid_of_the_paper():
-    assert ALPHAS == (1, 0.1, 0.01, 0.001, 0.0001) and GAMMAS == pytest.approx(10.0 ** np.arange(-5, 3))
+    assert ALPHAS == (1, 0.1, 0.01, 0.001, 0.0001) and pytest.approx(10.0 ** np.arange(-5, 3)) == GAMMAS
 
 
 def test_predictions_do_not_depend_on_how_many_are_asked_at_once(monkeypatch):

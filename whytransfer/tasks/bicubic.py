@@ -43,7 +43,7 @@ def _sizes(pixels: Pixels) -> NDArray[np.int64]:
 
 def _cut(pixels: Pixels, windows: Iterable[np.void], size_px: int) -> Tensor:
     with ThreadPoolExecutor(usable_cores()) as pool:
-        views = list(pool.map(lambda pair: _view(*pair, size_px), zip(pixels, windows, strict=True)))
+        views = list(pool.map(lambda pair: _view(pair[0], pair[1], size_px), zip(pixels, windows, strict=True)))
     return torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).float() / 255
 
 

@@ -64,11 +64,10 @@ def landmark_targets(images: Any, size_px: int, resize_px: int | None = None) ->
     source, positions = origin(images)
     with ThreadPoolExecutor(usable_cores()) as pool:
         found = list(pool.map(lambda i: _landmarks(source, int(i)), positions))
-    counts = {len(points) for _, points in found}
+    counts = sorted({len(points) for _, points in found})
     if len(counts) > 1:
-        raise InputError(
-            f"{images.name}: its images have different numbers of landmarks: {first_of(list(map(str, sorted(counts))))}"
-        )
+        several = first_of([str(count) for count in counts])
+        raise InputError(f"{images.name}: its images have different numbers of landmarks: {several}")
     sizes = np.array([size for size, _ in found], dtype=np.int64)
     pipeline = (Resize((resize_px or size_px) / size_px), CenterCrop())
     window = draw(pipeline, sizes, size_px, 0, 0, positions, 0).windows

@@ -65,7 +65,7 @@ def fit_grid(
     centre: bool = True,
     most: int = MOST,
 ) -> KernelFit:
-    """Choose alpha and gamma for each target by cross-validation and fit on everything; features (N, D), targets (N, T).
+    """Choose alpha and gamma for each target by cross-validation and fit on everything; (N, D) and (N, T).
 
     Of equal scores the smaller gamma, then the larger alpha. InputError above `most` samples: memory grows with N^2.
     """
@@ -165,8 +165,8 @@ def _check(x: Tensor, y: Tensor, folds: int, most: int) -> None:
         )
     if len(x) > most:
         raise InputError(
-            f"kernel ridge takes at most {most:,} training images, as its memory grows with their square "
-            f"({8 * 3 * len(x) ** 2 / 1e9:,.0f} GB for {len(x):,}): use a share of them (--labels) or --task ridge-readout"
+            f"kernel ridge takes at most {most:,} training images, as its memory grows with their square ("
+            f"{8 * 3 * len(x) ** 2 / 1e9:,.0f} GB for {len(x):,}): use a share of them (--labels) or --task ridge-readout"
         )
     if not 2 <= folds <= len(x) // 2:
         raise InputError(f"cannot make {folds} folds of {len(x)} samples for R2: use 2 to {len(x) // 2} folds")

@@ -43,7 +43,8 @@ def label_matrix(images: PixelCache) -> NDArray[np.bool_]:
 def matched(present: NDArray[np.bool_], images: PixelCache, classes: tuple[str, ...]) -> NDArray[np.bool_]:
     """The label matrix of a set with columns in another set's classes, by name; InputError for one that lacks there."""
     names = box_classes(images)
-    strangers = [name for name, seen in zip(names, present.any(0), strict=True) if seen and name not in classes]
+    seen = present.any(0).tolist()
+    strangers = [name for name, there in zip(names, seen, strict=True) if there and name not in classes]
     if strangers:
         raise InputError(
             f"{images.name} has objects of {len(strangers)} classes that the training set lacks: "
@@ -88,13 +89,14 @@ def mean_ap(present: NDArray[np.bool_], scores: Array, counts: Array | None = No
 
     The last one takes the precision at recall 0 as 1, where scikit-learn's curve begins: a quirk of ssl-transfer.
     """
-    sums, classes = 0.0, 0.0
+    sums: Array = np.zeros((1 if counts is None else len(counts), len(METRICS)))
+    classes = np.zeros(sums.shape)
     for k in np.flatnonzero(present.any(0)):
         area, eleven, first = average_precision(present[:, k], scores[:, k], counts)
         values = np.stack([area, eleven, eleven + (1 - first) / 11], axis=1)
         known = ~np.isnan(values)
         sums, classes = sums + np.where(known, values, 0.0), classes + known
-    return 100 * np.divide(sums, classes, out=np.full_like(sums, np.nan), where=np.asarray(classes) > 0)
+    return 100 * np.divide(sums, classes, out=np.full_like(sums, np.nan), where=classes > 0)
 
 
 def fit_path(

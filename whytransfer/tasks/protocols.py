@@ -146,7 +146,7 @@ def weight_decays(backbone: nn.Module, name: str) -> Array:
 def choose_and_fit(
     name: str, x: Array, labels: NDArray[np.int64], decays: Array, metric: str, seed: int
 ) -> tuple[Any, dict[str, Any]]:
-    """scikit-learn's logistic regression with the C of the best validation score, and how it was chosen; x (N, D), labels (N,).
+    """scikit-learn's logistic regression with the C of the best validation score; x (N, D), labels (N,).
 
     A fit whose classes differ from those of the fit before (a rare class is in no training part) starts from zero: the
     scripts stop with an error there.

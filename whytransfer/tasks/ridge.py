@@ -8,6 +8,8 @@ Letters: N samples, D features, T targets, A alphas.
 
 from __future__ import annotations
 
+import functools
+import operator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +21,7 @@ from whytransfer.errors import InputError
 
 ALPHAS = tuple(float(a) for a in np.logspace(-6, 5, 45))
 _ROWS = 8192
+_BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -52,14 +55,62 @@ class _Moments:
     def __sub__(self, part: _Moments) -> _Moments:
         return _Moments(self.n - part.n, self.x - part.x, self.y - part.y, self.xx - part.xx, self.xy - part.xy)
 
-    def path(self, alphas: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights (D, A, T) and intercepts (A, T) of every alpha."""
-        mean_x, mean_y = self.x / self.n, self.y / self.n
-        values, axes = torch.linalg.eigh(self.xx - self.n * torch.outer(mean_x, mean_x))
-        rotated = axes.T @ (self.xy - self.n * torch.outer(mean_x, mean_y))  # (D, T)
-        shrunk = rotated[:, None] / (values.clamp_min(0)[:, None] + alphas)[:, :, None]  # (D, A, T)
-        weights = (axes @ shrunk.flatten(1)).view(shrunk.shape)
-        return weights, mean_y - torch.einsum("d,dat->at", mean_x, weights)
+    def __add__(self, part: _Moments) -> _Moments:
+        return _Moments(self.n + part.n, self.x + part.x, self.y + part.y, self.xx + part.xx, self.xy + part.xy)
+
+    def about(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums of products of the deviations from x (D,) and y (T,): (D, D) and (D, T)."""
+        across = torch.outer(self.x, x)
+        xx = self.xx - across - across.T + self.n * torch.outer(x, x)
+        return xx, self.xy - torch.outer(x, self.y) - torch.outer(self.x - self.n * x, y)
+
+
+@dataclass(frozen=True)
+class _Path:
+    """The fits of every alpha on some samples, in the axes in which the features' covariance is diagonal."""
+
+    mean_x: Tensor  # (D,)
+    mean_y: Tensor  # (T,)
+    values: Tensor  # (D,)
+    axes: Tensor  # (D, D)
+    rotated: Tensor  # (D, T) products of features and targets
+
+    @staticmethod
+    def of(moments: _Moments) -> _Path:
+        mean_x, mean_y = moments.x / moments.n, moments.y / moments.n
+        xx, xy = moments.about(mean_x, mean_y)
+        values, axes = torch.linalg.eigh(xx)
+        return _Path(mean_x, mean_y, values.clamp_min(0), axes, axes.T @ xy)
+
+    def chosen(self, alphas: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights (D, T) and intercepts (T,) with one alpha for each target (T,)."""
+        weights = self.axes @ (self.rotated / (self.values[:, None] + alphas))
+        return weights, self.mean_y - self.mean_x @ weights
+
+    def validate(self, held: _Moments, y: Tensor, alphas: Tensor) -> Tensor:
+        """R2 (A, T) on other samples, given as their sums and their targets (n, T).
+
+        The squared residuals of all A T fits follow from the sums, y'y - 2 w'b + w'Gw: the samples are not visited.
+        """
+        spread = (y - y.mean(0)).square().sum(0)
+        if bool((spread == 0).any()):
+            constant = (spread == 0).nonzero().flatten().tolist()
+            raise InputError(f"targets {constant} are constant in a validation fold: R2 has no meaning; leave them out")
+        xx, xy = held.about(self.mean_x, self.mean_y)
+        weights = self.rotated[:, None] / (self.values[:, None] + alphas)[:, :, None]  # (D, A, T)
+        linear = (weights * (self.axes.T @ xy)[:, None]).sum(0)
+        square = _quadratic(self.axes.T @ xx @ self.axes, weights.flatten(1)).view_as(linear)
+        return 1 - ((y - self.mean_y).square().sum(0) - 2 * linear + square) / spread
+
+
+def _quadratic(matrix: Tensor, vectors: Tensor) -> Tensor:
+    """v' M v (B,) of the columns of vectors (D, B), M (D, D) symmetric: its upper half twice, the lower one never."""
+    upper = 2 * matrix.triu(1) + matrix.diagonal().diag()
+    total = vectors.new_zeros(vectors.shape[1])
+    for start in range(0, len(upper), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        total += (vectors[rows] * (upper[rows, start:] @ vectors[start:])).sum(0)
+    return total
 
 
 def fit_path(
@@ -84,13 +135,15 @@ def fit_path(
     y, grid = y - offset, torch.tensor(alphas, dtype=torch.float64, device=x.device)
     parts = np.array_split(np.random.default_rng(seed).permutation(len(x)), folds)
     held = [torch.from_numpy(np.sort(part)).to(x.device) for part in parts]
-    whole = _Moments.of(x, y)
-    scores = torch.stack([_validate(whole, x[rows], y[rows], grid) for rows in held]).mean(0)  # (A, T)
+    parts_of = [_Moments.of(x[rows], y[rows]) for rows in held]
+    whole = functools.reduce(operator.add, parts_of)
+    scores = torch.stack(
+        [_Path.of(whole - part).validate(part, y[rows], grid) for part, rows in zip(parts_of, held, strict=True)]
+    ).mean(0)  # (A, T)
     best = scores.mean(1).argmax().expand(y.shape[1]) if joint else scores.argmax(0)
-    weights, bias = whole.path(grid)
-    target = torch.arange(y.shape[1], device=x.device)
-    chosen = weights[:, best, target] / scale[:, None]
-    return RidgeFit(chosen, bias[best, target] + offset - mean @ chosen, grid[best].cpu().numpy(), scores.cpu().numpy())
+    weights, bias = _Path.of(whole).chosen(grid[best])
+    chosen = weights / scale[:, None]
+    return RidgeFit(chosen, bias + offset - mean @ chosen, grid[best].cpu().numpy(), scores.cpu().numpy())
 
 
 def _check(x: Tensor, y: Tensor, folds: int) -> None:
@@ -100,14 +153,3 @@ def _check(x: Tensor, y: Tensor, folds: int) -> None:
         raise InputError(f"cannot make {folds} folds of {len(x)} samples for R2: use 2 to {len(x) // 2} folds")
     if not bool(torch.isfinite(x).all()) or not bool(torch.isfinite(y).all()):
         raise InputError("features or targets are not finite: the backbone or the targets are broken")
-
-
-def _validate(whole: _Moments, x: Tensor, y: Tensor, alphas: Tensor) -> Tensor:
-    """R2 (A, T) on held-out samples of the fits on all others."""
-    weights, bias = (whole - _Moments.of(x, y)).path(alphas)
-    predicted = (x @ weights.flatten(1)).view(len(x), *weights.shape[1:]) + bias
-    spread = (y - y.mean(0)).square().sum(0)
-    if bool((spread == 0).any()):
-        constant = (spread == 0).nonzero().flatten().tolist()
-        raise InputError(f"targets {constant} are constant in a validation fold: R2 has no meaning; leave them out")
-    return 1 - (y[:, None] - predicted).square().sum(0) / spread
