@@ -165,7 +165,7 @@ def _check(x: Tensor, y: Tensor, folds: int, most: int) -> None:
         )
     if len(x) > most:
         raise InputError(
-            f"kernel ridge takes at most {most:,} training images, as its memory grows with their square ("
+            f"kernel ridge takes at most {most:,} training images: memory grows with their square ("
             f"{8 * 3 * len(x) ** 2 / 1e9:,.0f} GB for {len(x):,}): use a share of them (--labels) or --task ridge-readout"
         )
     if not 2 <= folds <= len(x) // 2:
