@@ -4,7 +4,7 @@
     python benchmarks/readout.py --width 2048       the same at the width of ResNet-50
     python benchmarks/readout.py --full             scikit-learn in full too (226 fits, 5 to 15 minutes)
     python benchmarks/readout.py --features F.npz   arrays train, train_labels, test, test_labels, not made-up ones
-    python benchmarks/readout.py --part ridge       the path of 45 alphas x 5 folds for 136 targets, beside ONE Ridge fit
+    python benchmarks/readout.py --part ridge       45 alphas x 5 folds for 136 targets, beside ONE Ridge fit
     python benchmarks/readout.py --part features    extract() beside the forward pass on views made before
 
 Made-up features: 10,000 x 512, 40 classes, spectrum falling as a power law, skewed as pooled activations are; the

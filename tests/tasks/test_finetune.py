@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from whytransfer.backbones import fingerprint
+from whytransfer.backbones import fingerprint, load_backbone
 from whytransfer.errors import InputError
 from whytransfer.images import open_images, subset
 from whytransfer.images.cache import PixelCache
@@ -175,6 +175,13 @@ def test_a_scaled_down_grid_says_so(scenes, backbone, quick, capsys):
     said = "3 iterations of 8 images, 50 % of the images of the full schedule"
     assert said in result.provenance["told"] and f"finetune, schedule quick: {said}" in capsys.readouterr().err
     assert result.provenance["schedule"]["iterations"] == 3 and result.provenance["schedule_name"] == "quick"
+
+
+def test_every_member_of_a_fusion_is_trained():
+    fusion = load_backbone("random:resnet18-small+random:resnet18-small:1")
+    model = Classifier(fusion, 4, seed=0).train()
+    F.cross_entropy(model(torch.rand(2, 3, 8, 8)), torch.tensor([0, 3])).backward()
+    assert all(p.grad is not None for p in model.parameters()) and not any(p.requires_grad for p in fusion.parameters())
 
 
 def test_the_held_out_part_is_a_fifth_of_every_class():

@@ -70,7 +70,7 @@ def test_predictions_do_not_depend_on_how_many_are_asked_at_once(monkeypatch):
 
 def test_memory_is_bounded_and_bad_input_is_named():
     x, y = problem(30)
-    with pytest.raises(InputError, match=r"at most 20 training images.*for 30\): use a share of them \(--labels\)"):
+    with pytest.raises(InputError, match=r"at most 20 training images.*for 30\). Take a share of them \(--labels\)"):
         fit_grid(torch.from_numpy(x), y, most=20)
     assert kernel.MOST == 20_480
     for wrong, says in (

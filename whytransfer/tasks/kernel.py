@@ -166,7 +166,8 @@ def _check(x: Tensor, y: Tensor, folds: int, most: int) -> None:
     if len(x) > most:
         raise InputError(
             f"kernel ridge takes at most {most:,} training images: memory grows with their square ("
-            f"{8 * 3 * len(x) ** 2 / 1e9:,.0f} GB for {len(x):,}): use a share of them (--labels) or --task ridge-readout"
+            f"{8 * 3 * len(x) ** 2 / 1e9:,.0f} GB for {len(x):,}). Take a share of them (--labels), or --task "
+            "ridge-readout."
         )
     if not 2 <= folds <= len(x) // 2:
         raise InputError(f"cannot make {folds} folds of {len(x)} samples for R2: use 2 to {len(x) // 2} folds")

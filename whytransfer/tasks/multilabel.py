@@ -43,8 +43,8 @@ def label_matrix(images: PixelCache) -> NDArray[np.bool_]:
 def matched(present: NDArray[np.bool_], images: PixelCache, classes: tuple[str, ...]) -> NDArray[np.bool_]:
     """The label matrix of a set with columns in another set's classes, by name; InputError for one that lacks there."""
     names = box_classes(images)
-    seen = present.any(0).tolist()
-    strangers = [name for name, there in zip(names, seen, strict=True) if there and name not in classes]
+    seen = np.flatnonzero(present.any(axis=0)).tolist()
+    strangers = [names[k] for k in seen if names[k] not in classes]
     if strangers:
         raise InputError(
             f"{images.name} has objects of {len(strangers)} classes that the training set lacks: "

@@ -126,7 +126,7 @@ def settings(name: str, size_px: int) -> dict[str, Any]:
 def metric_of(name: str, data: str) -> str:
     """The metric by which a protocol chooses C for a data set, known by its name; top1 for one that it does not know.
 
-    Of several images sets in a name the first listed counts: cifar100 before cifar10.
+    Where several names fit, the one listed first counts: cifar100 before cifar10.
     """
     plain = "".join(letter for letter in data.lower() if letter.isalnum())
     if name == "ssl-invariances":
