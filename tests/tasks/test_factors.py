@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -53,6 +55,19 @@ def test_landmarks_are_where_the_view_shows_them(size_px, resize_px):
             view = eval_views([faces.pixels(i, point)], size_px, resize_px)[0, 0]
             centre = [float(view.sum(axis) @ grid / view.sum()) for axis in (0, 1)]
             assert targets.table[i, 2 * point : 2 * point + 2] == pytest.approx(centre, abs=0.3)
+
+
+def test_landmarks_in_files_of_their_own_need_no_image(monkeypatch):
+    faces = Faces()
+    expected = landmark_targets(faces, 40).table
+
+    class Files:
+        def read(self, i, want):
+            return SimpleNamespace(size=faces.sizes[i], keypoints=np.array([faces.points[i]]))
+
+    faces.annotations, faces.names = Files(), ["a", "b", "c"]
+    monkeypatch.setattr(Faces, "__getitem__", lambda *_: pytest.fail("an image was decoded"))
+    np.testing.assert_allclose(landmark_targets(faces, 40).table, expected)
 
 
 def test_factors_of_a_part_are_those_of_its_images(tmp_path):

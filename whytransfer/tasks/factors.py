@@ -80,21 +80,26 @@ def landmark_targets(images: Any, size_px: int, resize_px: int | None = None) ->
 
 
 def _landmarks(source: Any, i: int) -> tuple[tuple[int, int], NDArray[np.float64]]:
-    """(H, W) of image i, and its landmarks (P, 2) xy in its pixels."""
-    sample = source[i]
-    if sample.keypoints is None or not len(sample.keypoints):
+    """(H, W) of image i, and its landmarks (P, 2) xy in its pixels; undecoded where they lie in files of their own."""
+    if hasattr(source, "annotations"):
+        known = source.annotations.read(i, ("keypoints",))
+        name, size, keypoints = source.names[i], known.size, getattr(known, "keypoints", None)
+    else:
+        sample = source[i]
+        name, size, keypoints = sample.name, tuple(sample.image.shape[1:]), sample.keypoints
+    if keypoints is None or not len(keypoints):
         raise InputError(
-            f"{source.name}: image {sample.name} has no landmarks; a ridge or kernel readout needs continuous targets: "
+            f"{source.name}: image {name} has no landmarks; a ridge or kernel readout needs continuous targets: "
             "landmarks, or latent factors (scenes:COUNT:SEED)"
         )
-    points = np.asarray(sample.keypoints[0], dtype=np.float64)
+    points = np.asarray(keypoints[0], dtype=np.float64)
     if not np.isfinite(points).all():
-        missing = list(map(str, np.flatnonzero(~np.isfinite(points).all(1)).tolist()))
+        missing = [str(k) for k in np.flatnonzero(~np.isfinite(points).all(1))]
         raise InputError(
-            f"{source.name}: image {sample.name} lacks landmarks {first_of(missing)}: leave it out, or train the "
-            "landmarks task, which passes over missing ones"
+            f"{source.name}: image {name} lacks landmarks {first_of(missing)}: leave it out, or train the landmarks "
+            "task, which passes over missing ones"
         )
-    return (int(sample.image.shape[1]), int(sample.image.shape[2])), points
+    return (int(size[0]), int(size[1])), points
 
 
 def origin(images: Any) -> tuple[Any, NDArray[np.int64]]:

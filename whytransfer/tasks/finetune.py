@@ -105,7 +105,8 @@ class Finetune:
     def run(self, backbone: nn.Module, seed: int | None = None) -> Iterator[Result]:
         """For every share of labels: the grid, the fit with its best setting, the test; the seed decides all chance."""
         seed = self.seed if seed is None else seed
-        asked = SCHEDULES[self.schedule].schedule
+        grid = SCHEDULES[self.schedule]
+        asked = dataclasses.replace(grid.schedule, lr=grid.lrs[0])
         if note := self.planned(asked.lr, 0.0).told(asked):
             progress.say(f"note: finetune, schedule {self.schedule}: {note}")
         before = fingerprint(backbone)
