@@ -47,7 +47,8 @@ def extract(
     """Features of images (a PixelCache: .pixels(i), .labels, len) in evaluation views, in float32 and eval mode.
 
     `make_views` makes other views than the usual ones (a published protocol's), which `resize_px` then has no part in.
-    `stage` is "vector" or a stage of the backbone ("layer3"), averaged over its positions. Frozen means frozen: the
+    `stage` is "vector" or a stage of the backbone ("layer3"), averaged over its positions; "layer3:map" has them all,
+    flattened (memory grows with them). Frozen means frozen: the
     fingerprint of the weights is taken before and after, and RunError is raised where it differs.
     """
     if len(images) == 0 or batch < 1:
@@ -74,9 +75,11 @@ def extract(
 
 
 def pooled(features: Features, stage: str) -> Tensor:
-    """(B, D): the vector, or the mean over positions of a stage (B, D, h, w)."""
+    """(B, D): the vector, or the mean over the positions of a stage (B, D, h, w); of "layer3:map" all of them, D h w."""
     if stage == "vector":
         return features.vector
-    if stage not in features.stages:
-        raise unknown_name("feature stage", stage, ["vector", *features.stages])
-    return features.stages[stage].mean((2, 3))
+    name, colon, form = stage.partition(":")
+    if name not in features.stages or (colon and form != "map"):
+        raise unknown_name("feature stage", stage, ["vector", *features.stages, *(f"{s}:map" for s in features.stages)])
+    maps = features.stages[name]
+    return maps.flatten(1) if colon else maps.mean((2, 3))

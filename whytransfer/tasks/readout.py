@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -69,6 +69,8 @@ CLASSIFIERS: dict[str, tuple[str, Classifier]] = {  # name -> (task name in resu
 class _Kind(Protocol):
     """What is read out: one class per image, or the classes of its objects."""
 
+    targets: ClassVar[str]
+
     @property
     def test(self) -> NDArray[Any]: ...  # what is true of the test images
     def strata(self) -> NDArray[np.int64]: ...  # what shares of the labels are balanced by
@@ -84,6 +86,7 @@ class _Kind(Protocol):
 class Classes:
     """One class per image; labels of both sets in the training set's order of classes."""
 
+    targets: ClassVar[str] = "class"
     data: str
     names: Sequence[str]
     train: NDArray[np.int64]
@@ -137,6 +140,7 @@ class Classes:
 class Objects:
     """The classes of an image's objects, (N, C) and (M, C) in the training set's order of classes."""
 
+    targets: ClassVar[str] = "objects"
     names: Sequence[str]
     train: NDArray[np.bool_]
     test: NDArray[np.bool_]
@@ -280,7 +284,8 @@ class Readout:
     def _settings(self, train: FeatureTable, test: FeatureTable) -> dict[str, Any]:
         features = feature_settings(train, test, self.resize_px)
         how = {} if self.protocol is None else protocols.settings(self.protocol, self.size_px)
-        return {**features, "classifier": self.classifier, "bootstrap_draws": self.draws, **how}
+        own = {"classifier": self.classifier, "targets": self.kind.targets, "bootstrap_draws": self.draws}
+        return {**features, **own, **how}
 
 
 def model_name(backbone: nn.Module) -> str:
@@ -296,7 +301,7 @@ def data_name(train: Any, test: Any, share: Share | None = None) -> str:
 
 def predictions_folder(task: Any, name: str, backbone: nn.Module, seed: int, what: Mapping[str, Any]) -> Path | None:
     """Where the predictions of one fit of a task belong: named by the images, the weights and all settings."""
-    decides = ("weights_sha256", "size_px", "resize_px", "stage", "protocol", "percent")
+    decides = ("weights_sha256", "size_px", "resize_px", "stage", "protocol", "targets", "percent")
     content = {side: str(fingerprint_of(getattr(task, side))) for side in ("train", "test")}
     settings = {**content, "model": model_name(backbone), "seed": seed, **{key: what.get(key) for key in decides}}
     return predictions.folder_of(task.folder, name, settings)
