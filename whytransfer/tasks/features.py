@@ -75,7 +75,7 @@ def extract(
 
 
 def pooled(features: Features, stage: str) -> Tensor:
-    """(B, D): the vector, or the mean over the positions of a stage (B, D, h, w); of "layer3:map" all of them, D h w."""
+    """(B, D): the vector, or the mean over the positions of a stage (B, D, h, w); "layer3:map" is all of them."""
     if stage == "vector":
         return features.vector
     name, colon, form = stage.partition(":")
