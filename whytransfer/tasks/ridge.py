@@ -21,7 +21,7 @@ from whytransfer.errors import InputError
 
 ALPHAS = tuple(float(a) for a in np.logspace(-6, 5, 45))
 _ROWS = 8192
-_BLOCK = 64
+_NEAR, _NOISE = 1e-5, 1e-12  # eigenvalues this near each other, or to 0, are taken as a pair
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,19 @@ class _Moments:
 
     @staticmethod
     def of(x: Tensor, y: Tensor) -> _Moments:
-        return _Moments(len(x), x.sum(0), y.sum(0), x.T @ x, x.T @ y)
+        # NumPy sees that x'x is symmetric and computes half of it
+        xx = torch.from_numpy(x.numpy().T @ x.numpy()) if x.device.type == "cpu" else x.T @ x
+        return _Moments(len(x), x.sum(0), y.sum(0), xx, x.T @ y)
 
     def __sub__(self, part: _Moments) -> _Moments:
         return _Moments(self.n - part.n, self.x - part.x, self.y - part.y, self.xx - part.xx, self.xy - part.xy)
 
     def __add__(self, part: _Moments) -> _Moments:
         return _Moments(self.n + part.n, self.x + part.x, self.y + part.y, self.xx + part.xx, self.xy + part.xy)
+
+    def over(self, scale: Tensor) -> _Moments:
+        """The sums of features divided by scale (D,)."""
+        return _Moments(self.n, self.x / scale, self.y, self.xx / scale / scale[:, None], self.xy / scale[:, None])
 
     def about(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Sums of products of the deviations from x (D,) and y (T,): (D, D) and (D, T)."""
@@ -90,27 +96,31 @@ class _Path:
     def validate(self, held: _Moments, y: Tensor, alphas: Tensor) -> Tensor:
         """R2 (A, T) on other samples, given as their sums and their targets (n, T).
 
-        The squared residuals of all A T fits follow from the sums, y'y - 2 w'b + w'Gw: the samples are not visited.
+        The squared residuals of all A T fits follow from the sums, y'y - 2 w'b + w'Gw: no sample is visited.
         """
         spread = (y - y.mean(0)).square().sum(0)
         if bool((spread == 0).any()):
             constant = (spread == 0).nonzero().flatten().tolist()
             raise InputError(f"targets {constant} are constant in a validation fold: R2 has no meaning; leave them out")
         xx, xy = held.about(self.mean_x, self.mean_y)
-        weights = self.rotated[:, None] / (self.values[:, None] + alphas)[:, :, None]  # (D, A, T)
-        linear = (weights * (self.axes.T @ xy)[:, None]).sum(0)
-        square = _quadratic(self.axes.T @ xx @ self.axes, weights.flatten(1)).view_as(linear)
+        inverse = 1 / (self.values[:, None] + alphas)  # (D, A)
+        linear = inverse.T @ (self.rotated * (self.axes.T @ xy))  # (A, T)
+        far, near = self._split(self.axes.T @ xx @ self.axes)
+        square = 2 * inverse.T @ (self.rotated * (far @ self.rotated))
+        square += inverse.square().T @ (self.rotated * (near @ self.rotated))
         return 1 - ((y - self.mean_y).square().sum(0) - 2 * linear + square) / spread
 
+    def _split(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
+        """What makes w'Gw of all alphas two matrix products; G (D, D) in these axes, w_i = r_i / (l_i + alpha).
 
-def _quadratic(matrix: Tensor, vectors: Tensor) -> Tensor:
-    """v' M v (B,) of the columns of vectors (D, B), M (D, D) symmetric: its upper half twice, the lower one never."""
-    upper = 2 * matrix.triu(1) + matrix.diagonal().diag()
-    total = vectors.new_zeros(vectors.shape[1])
-    for start in range(0, len(upper), _BLOCK):
-        rows = slice(start, start + _BLOCK)
-        total += (vectors[rows] * (upper[rows, start:] @ vectors[start:])).sum(0)
-    return total
+        By partial fractions 1 / ((l_i + alpha) (l_j + alpha)) = (1 / (l_i + alpha) - 1 / (l_j + alpha)) / (l_j - l_i),
+        so alpha leaves the double sum: the first matrix is G_ij / (l_j - l_i). Pairs too near each other for that are
+        in the second one, with the mean of their two squares, which is as exact as they are near.
+        """
+        gap = self.values - self.values[:, None]  # l_j - l_i
+        larger = torch.maximum(self.values, self.values[:, None])
+        close = gap.abs() <= _NEAR * larger + _NOISE * self.values.max()
+        return torch.where(close, 0.0, matrix / torch.where(close, 1.0, gap)), torch.where(close, matrix, 0.0)
 
 
 def fit_path(
@@ -129,17 +139,18 @@ def fit_path(
     """
     x, y = features.double(), torch.from_numpy(np.asarray(targets, dtype=np.float64)).to(features.device)
     _check(x, y, folds)
-    mean, spread = x.mean(0), x.std(0, correction=0)
-    scale = torch.where(spread > 1e-6 * mean.abs(), spread, 1.0) if standardise else torch.ones_like(spread)
-    x, offset = (x - mean) / scale, y.mean(0)
-    y, grid = y - offset, torch.tensor(alphas, dtype=torch.float64, device=x.device)
-    parts = np.array_split(np.random.default_rng(seed).permutation(len(x)), folds)
-    held = [torch.from_numpy(np.sort(part)).to(x.device) for part in parts]
-    parts_of = [_Moments.of(x[rows], y[rows]) for rows in held]
-    whole = functools.reduce(operator.add, parts_of)
-    scores = torch.stack(
-        [_Path.of(whole - part).validate(part, y[rows], grid) for part, rows in zip(parts_of, held, strict=True)]
-    ).mean(0)  # (A, T)
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(x))).to(x.device)
+    mean, offset, grid = x.mean(0), y.mean(0), torch.tensor(alphas, dtype=torch.float64, device=x.device)
+    held = [y[rows] - offset for rows in order.tensor_split(folds)]
+    parts = [_Moments.of(x[rows] - mean, part) for rows, part in zip(order.tensor_split(folds), held, strict=True)]
+    whole = functools.reduce(operator.add, parts)
+    if not bool(torch.isfinite(whole.xx.diagonal()).all()) or not bool(torch.isfinite(whole.y).all()):
+        raise InputError("features or targets are not finite: the backbone or the targets are broken")
+    spread = (whole.xx.diagonal() / len(x)).sqrt()
+    scale = torch.where(spread > 1e-6 * mean.abs(), spread, 1.0) if standardise else torch.ones_like(mean)
+    whole, parts = whole.over(scale), [part.over(scale) for part in parts]
+    pairs = zip(parts, held, strict=True)
+    scores = torch.stack([_Path.of(whole - part).validate(part, part_y, grid) for part, part_y in pairs]).mean(0)
     best = scores.mean(1).argmax().expand(y.shape[1]) if joint else scores.argmax(0)
     weights, bias = _Path.of(whole).chosen(grid[best])
     chosen = weights / scale[:, None]
@@ -151,5 +162,3 @@ def _check(x: Tensor, y: Tensor, folds: int) -> None:
         raise InputError(f"ridge needs features (N, D) and targets (N, T), got {tuple(x.shape)} and {tuple(y.shape)}")
     if not 2 <= folds <= len(x) // 2:
         raise InputError(f"cannot make {folds} folds of {len(x)} samples for R2: use 2 to {len(x) // 2} folds")
-    if not bool(torch.isfinite(x).all()) or not bool(torch.isfinite(y).all()):
-        raise InputError("features or targets are not finite: the backbone or the targets are broken")
