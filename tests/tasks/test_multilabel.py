@@ -13,7 +13,7 @@ from sklearn.metrics import precision_recall_curve
 from whytransfer.errors import InputError
 from whytransfer.images import open_images
 from whytransfer.images.cache import PixelCache
-from whytransfer.tasks import logistic, multilabel
+from whytransfer.tasks import bootstrap, logistic, multilabel
 from whytransfer.tasks.softmax import OneVsRest
 
 RNG = np.random.default_rng(0)
@@ -129,6 +129,17 @@ def test_counts_are_images_given_so_often():
     for row, values in zip(counts, multilabel.mean_ap(present, scores, counts), strict=True):
         rows = np.repeat(np.arange(40), row.astype(int))
         np.testing.assert_allclose(values, multilabel.mean_ap(present[rows], scores[rows])[0])
+
+
+def test_intervals_hold_the_value_where_resamples_are_all_higher():
+    rng = np.random.default_rng(3)
+    present, scores = rng.random((60, 25)) < 0.04, rng.normal(size=(60, 25))
+    value = multilabel.mean_ap(present, scores)[0]
+    plain = bootstrap.resampled(60, lambda counts: multilabel.mean_ap(present, scores, counts), 300)
+    assert (bootstrap.percentiles(plain)[0] > value).all()  # images drawn twice
+    low, high = multilabel.intervals(present, scores, draws=300)
+    assert ((low < value) & (value < high)).all() and (low >= 0).all()
+    np.testing.assert_allclose(high - low, np.diff(bootstrap.percentiles(plain), axis=0)[0])
 
 
 # ---------------------------------------------------------------- one against the rest

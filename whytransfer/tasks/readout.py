@@ -170,10 +170,7 @@ class Objects:
     def scores(self, answer: NDArray[Any], draws: int, seed: int, protocol: str | None) -> Scores:
         """Mean average precision in %, by area and at eleven points; a protocol's own version first."""
         values = multilabel.mean_ap(self.test, answer)[0]
-        drawn = bootstrap.resampled(
-            len(answer), lambda counts: multilabel.mean_ap(self.test, answer, counts), draws, seed
-        )
-        low, high = bootstrap.percentiles(drawn)
+        low, high = multilabel.intervals(self.test, answer, draws, seed)
         order = (2, 1, 0) if protocol else (0, 1)
         return {multilabel.METRICS[k]: (float(values[k]), float(low[k]), float(high[k])) for k in order}
 
