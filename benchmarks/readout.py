@@ -1,7 +1,7 @@
 """The readouts beside scikit-learn's on the same features, and feature extraction beside the forward pass alone.
 
     python benchmarks/readout.py                    logistic path; scikit-learn on every 11th C of one fold, scaled up
-    python benchmarks/readout.py --width 2048       the same at the width of ResNet-50
+    python benchmarks/readout.py --width 2048       the same at the width of ResNet-50, classes as far apart
     python benchmarks/readout.py --full             scikit-learn in full too (226 fits, 5 to 15 minutes)
     python benchmarks/readout.py --features F.npz   arrays train, train_labels, test, test_labels, not made-up ones
     python benchmarks/readout.py --part ridge       45 alphas x 5 folds for 136 targets, beside ONE Ridge fit
@@ -43,7 +43,8 @@ def made_up(train: int = 10_000, test: int = 4_000, width: int = 512, classes: i
     rng = np.random.default_rng(seed)
     spread = np.arange(1, width + 1) ** -0.5
     labels = rng.permutation(np.arange(train + test) % classes)
-    x = 0.12 * (rng.normal(size=(classes, width)) * spread)[labels] + rng.normal(size=(train + test, width)) * spread
+    apart = 0.12 * (512 / width) ** 0.5  # as hard to tell apart at any width
+    x = apart * (rng.normal(size=(classes, width)) * spread)[labels] + rng.normal(size=(train + test, width)) * spread
     x = np.log1p(np.exp(2 * x @ np.linalg.qr(rng.normal(size=(width, width)))[0])).astype(np.float32)
     return x[:train], labels[:train], x[train:], labels[train:]
 

@@ -133,11 +133,11 @@ def test_counts_are_images_given_so_often():
 
 def test_intervals_hold_the_value_where_resamples_are_all_higher():
     rng = np.random.default_rng(3)
-    present, scores = rng.random((60, 25)) < 0.04, rng.normal(size=(60, 25))
+    present, scores = rng.random((60, 80)) < 0.03, rng.normal(size=(60, 80))
     value = multilabel.mean_ap(present, scores)[0]
-    plain = bootstrap.resampled(60, lambda counts: multilabel.mean_ap(present, scores, counts), 300)
+    plain = bootstrap.resampled(60, lambda counts: multilabel.mean_ap(present, scores, counts), 100)
     assert (bootstrap.percentiles(plain)[0] > value).all()  # images drawn twice
-    low, high = multilabel.intervals(present, scores, draws=300)
+    low, high = multilabel.intervals(present, scores, draws=100)
     assert ((low < value) & (value < high)).all() and (low >= 0).all()
     np.testing.assert_allclose(high - low, np.diff(bootstrap.percentiles(plain), axis=0)[0])
 
