@@ -33,7 +33,7 @@ def resampled(n: int, of_counts: Statistic, draws: int = 2000, seed: int = 0) ->
 
     For metrics that are no function of sums (average precision), and for many metrics of the same draws at once.
     """
-    return np.concatenate([of_counts(counts) for counts in _resamples(n, draws, seed)])
+    return np.concatenate([of_counts(counts) for counts in resamples(n, draws, seed)])
 
 
 def percentiles(values: Array, level: float = 0.95) -> Array:
@@ -53,7 +53,7 @@ def paired_difference(
     return (float(both(table.sum(0))), *interval(table, both, draws, seed, level))
 
 
-def _resamples(n: int, draws: int, seed: int) -> Iterator[Array]:
+def resamples(n: int, draws: int, seed: int) -> Iterator[Array]:
     """Blocks (b, N) of how often each image is drawn; `draws` rows in all."""
     chance = np.random.default_rng(seed)
     rows = max(1, _CELLS // n)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from whytransfer.backbones import fingerprint
 from whytransfer.errors import InputError, RunError, unknown_name
-from whytransfer.loading import ahead
+from whytransfer.loading import ahead, pictures
 from whytransfer.records import Features
 from whytransfer.views.engine import eval_views
 
@@ -57,7 +57,7 @@ def extract(
     device = next(backbone.parameters()).device
     batches = [range(start, min(start + batch, len(images))) for start in range(0, len(images), batch)]
     make_views = make_views or (lambda pixels, size_px: eval_views(pixels, size_px, resize_px))
-    make = lambda index: make_views([images.pixels(i) for i in index], size_px)  # noqa: E731
+    make = lambda index: make_views(pictures(images, index), size_px)  # noqa: E731
     parts: list[Tensor] = []
     backbone.eval()
     with torch.inference_mode():

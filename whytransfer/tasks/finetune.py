@@ -29,6 +29,7 @@ from whytransfer.backbones import fingerprint
 from whytransfer.errors import InputError, RunError, unknown_name
 from whytransfer.files import atomic_write
 from whytransfer.images import subset
+from whytransfer.loading import pictures
 from whytransfer.records import Result
 from whytransfer.tasks import bicubic, fitting, multilabel, predictions, protocols
 from whytransfer.tasks.fitting import Diverged, Schedule
@@ -210,7 +211,7 @@ class _Run:
 
         def batch_at(t: int) -> tuple[Tensor, Tensor]:
             index, epochs = fitting.batch_of(self.seed, t, len(images), schedule.batch)
-            pixels = [images.pixels(int(i)) for i in index]
+            pixels = pictures(images, index)
             views = bicubic.crop_views(pixels, index, epochs, task.size_px, self.seed).to(self.device)
             return views.contiguous(memory_format=torch.channels_last), truth[index].to(self.device)
 
@@ -229,7 +230,7 @@ class _Run:
         parts = []
         with torch.inference_mode():
             for rows in fitting.in_batches(len(images), self.task.batch):
-                views = bicubic.centre_views([images.pixels(i) for i in rows], self.task.size_px).to(self.device)
+                views = bicubic.centre_views(pictures(images, rows), self.task.size_px).to(self.device)
                 parts.append(module(views.contiguous(memory_format=torch.channels_last)).double().cpu())
         return torch.cat(parts).numpy()
 
