@@ -1,13 +1,18 @@
-"""The logistic readout beside scikit-learn's: the same 45 Cs, the same 5 folds, the same features.
+"""The readouts beside scikit-learn's on the same features, and feature extraction beside the forward pass alone.
 
-    python benchmarks/readout.py                    ours in full; scikit-learn on every 11th C of one fold, scaled up
+    python benchmarks/readout.py                    logistic path; scikit-learn on every 11th C of one fold, scaled up
+    python benchmarks/readout.py --width 2048       the same at the width of ResNet-50, classes as far apart
     python benchmarks/readout.py --full             scikit-learn in full too (226 fits, 5 to 15 minutes)
     python benchmarks/readout.py --features F.npz   arrays train, train_labels, test, test_labels, not made-up ones
+    python benchmarks/readout.py --part ridge       45 alphas x 5 folds for 136 targets, beside ONE Ridge fit
+    python benchmarks/readout.py --part features    extract() beside the forward pass on views made before
 
 Made-up features: 10,000 x 512, 40 classes, spectrum falling as a power law, skewed as pooled activations are; the
 accuracy is about 50 %. scikit-learn is LogisticRegression(max_iter=100), its default solver (lbfgs), on standardised
 features with as many threads. Seconds are wall-clock; processor seconds are printed too, for a machine that is busy.
 Scaled up means: mean seconds of a fit at the sampled Cs x 225, plus the measured last fit at our C.
+Ridge: both get the same standardised float64 features; the rounds alternate and the medians count.
+Features: pictures of twice the size of the views, as the pixel cache holds them; rounds alternate, medians count.
 """
 
 from __future__ import annotations
@@ -16,14 +21,19 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from threadpoolctl import threadpool_limits
 
+from whytransfer.backbones import load_backbone
+from whytransfer.tasks import ridge
+from whytransfer.tasks.features import extract
 from whytransfer.tasks.logistic import CS, fit_path, stratified_folds
+from whytransfer.views import eval_views
 
 Data = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -33,7 +43,8 @@ def made_up(train: int = 10_000, test: int = 4_000, width: int = 512, classes: i
     rng = np.random.default_rng(seed)
     spread = np.arange(1, width + 1) ** -0.5
     labels = rng.permutation(np.arange(train + test) % classes)
-    x = 0.12 * (rng.normal(size=(classes, width)) * spread)[labels] + rng.normal(size=(train + test, width)) * spread
+    apart = 0.12 * (512 / width) ** 0.5  # as hard to tell apart at any width
+    x = apart * (rng.normal(size=(classes, width)) * spread)[labels] + rng.normal(size=(train + test, width)) * spread
     x = np.log1p(np.exp(2 * x @ np.linalg.qr(rng.normal(size=(width, width)))[0])).astype(np.float32)
     return x[:train], labels[:train], x[train:], labels[train:]
 
@@ -62,16 +73,21 @@ def scikit_learn(data: Data, every: int, folds: tuple[int, ...]) -> tuple[float,
     return float(np.mean(wall)) * fits, float(np.mean(processor)) * fits, np.array(scores)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", action="store_true", help="every C and fold for scikit-learn")
-    parser.add_argument("--features", help="npz with train, train_labels, test, test_labels")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3, help="of ours; the median counts")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+def in_turn(rounds: int, *works: Callable[[], object]) -> list[tuple[float, float]]:
+    """Median wall-clock and processor seconds of each piece of work; each runs once before anything is timed."""
+    for work in works:
+        work()
+    times = [[timed(work)[1:] for work in works] for _ in range(rounds)]
+    return [tuple(np.median([row[k] for row in times], axis=0)) for k in range(len(works))]
+
+
+def logistic_part(args: argparse.Namespace) -> None:
+    """The whole path beside scikit-learn's."""
     names = ("train", "train_labels", "test", "test_labels")
-    data: Data = made_up() if args.features is None else tuple(np.load(args.features)[n] for n in names)
+    if args.features is None:
+        data: Data = made_up(args.count, width=args.width)
+    else:
+        data = tuple(np.load(args.features)[n] for n in names)
     mean, scale = data[0].mean(0), data[0].std(0)
     data = ((data[0] - mean) / scale, data[1], (data[2] - mean) / scale, data[3])
     x, y, test, test_labels = (torch.from_numpy(np.ascontiguousarray(a)) for a in data)
@@ -98,6 +114,92 @@ def main() -> None:
     )
     print(f"ratio {(their_wall + w) / wall:.1f} (processor {(their_processor + p) / processor:.1f}), "
           f"test accuracy {ours - theirs:+.2f} points")  # fmt: skip
+
+
+def ridge_part(args: argparse.Namespace) -> None:
+    """The path for many targets beside one fit of scikit-learn at one alpha."""
+    x = made_up(args.count, 0, args.width)[0].astype(np.float64)
+    x = (x - x.mean(0)) / x.std(0)
+    rng = np.random.default_rng(0)
+    y = x @ rng.normal(size=(args.width, args.targets)) / 5 + rng.normal(size=(args.count, args.targets))
+    tensor = torch.from_numpy(x)
+    fit = ridge.fit_path(tensor, y)
+    oracle = Ridge(alpha=fit.alphas[0]).fit(x, y[:, 0]).predict(x)
+    differ = float(np.abs(fit.predict(tensor)[:, 0] - oracle).max())
+    with threadpool_limits(args.threads):
+        (ours, ours_cpu), (theirs, theirs_cpu) = in_turn(
+            args.repeats, lambda: ridge.fit_path(tensor, y), lambda: Ridge(alpha=1.0).fit(x, y)
+        )
+    print(f"{args.count} x {args.width} features, {args.targets} targets, {args.threads} threads")
+    print(f"ours, 45 alphas x 5 folds and the last fit: {ours:.2f} s ({ours_cpu:.2f} processor s)")
+    print(f"scikit-learn, one Ridge(alpha=1).fit: {theirs:.2f} s ({theirs_cpu:.2f} processor s)")
+    print(
+        f"ours / one fit {ours / theirs:.1f} (processor {ours_cpu / theirs_cpu:.1f}); largest difference {differ:.1e}"
+    )
+
+
+@dataclass
+class Pictures:
+    """Random pictures as a PixelCache holds them: decoded, the shorter side twice that of the views."""
+
+    pictures: list[np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @property
+    def labels(self) -> np.ndarray:
+        return np.zeros(len(self), dtype=np.int64)
+
+    def pixels(self, i: int) -> np.ndarray:
+        return self.pictures[i]
+
+
+def features_part(args: argparse.Namespace) -> None:
+    """Extraction from pictures beside the forward pass of ready tensors."""
+    rng, size = np.random.default_rng(0), args.size
+    images = Pictures([rng.integers(0, 256, (2 * size, 8 * size // 3, 3), dtype=np.uint8) for _ in range(args.images)])
+    backbone = load_backbone(args.backbone, args.device)
+    parts = [range(k, min(k + args.batch, len(images))) for k in range(0, len(images), args.batch)]
+    ready = [
+        eval_views([images.pixels(i) for i in part], size).to(args.device).contiguous(memory_format=torch.channels_last)
+        for part in parts
+    ]
+
+    def forward() -> None:
+        with torch.inference_mode():
+            out = [backbone(views).vector for views in ready]
+            torch.cat(out).cpu()
+
+    (ours, ours_cpu), (alone, alone_cpu) = in_turn(
+        args.repeats, lambda: extract(backbone, images, size, args.batch).vectors.cpu(), forward
+    )
+    print(f"{args.backbone}, {len(images)} images at {size} px from {2 * size} px, batch {args.batch}, {args.device}")
+    print(f"extract {len(images) / ours:.1f} images/s, forward pass alone {len(images) / alone:.1f} images/s")
+    print(f"share of the forward pass {alone / ours:.3f} (processor {alone_cpu / ours_cpu:.3f})")
+
+
+PARTS = {"logistic": logistic_part, "ridge": ridge_part, "features": features_part}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=PARTS, default="logistic")
+    parser.add_argument("--full", action="store_true", help="every C and fold for scikit-learn")
+    parser.add_argument("--features", help="npz with train, train_labels, test, test_labels")
+    parser.add_argument("--count", type=int, default=10_000, help="training samples")
+    parser.add_argument("--width", type=int, default=512, help="of the made-up features")
+    parser.add_argument("--targets", type=int, default=136, help="of ridge: 68 landmarks")
+    parser.add_argument("--backbone", default="random:resnet18")
+    parser.add_argument("--size", type=int, default=64, help="of the views, in pixels")
+    parser.add_argument("--images", type=int, default=1024)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3, help="the median counts")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    PARTS[args.part](args)
 
 
 if __name__ == "__main__":

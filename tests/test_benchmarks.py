@@ -51,6 +51,14 @@ def test_scenes_and_startup():
     assert "per million" in run("benchmarks/startup.py", "--small")
 
 
+def test_readouts_beside_scikit_learn():
+    small = ("--repeats", 1, "--threads", 1, "--width", 8)
+    assert "ratio" in run("benchmarks/readout.py", "--count", 400, *small)
+    assert "largest difference" in run("benchmarks/readout.py", "--part", "ridge", "--count", 90, *small)
+    small = ("--repeats", 1, "--threads", 1, "--size", 16, "--images", 6, "--backbone", "random:resnet18-small")
+    assert "share of the forward pass" in run("benchmarks/readout.py", "--part", "features", *small)
+
+
 @pytest.mark.skipif(find_spec("lightly") is None, reason="compares with lightly (extra bench)")
 def test_views_beside_lightly():
     assert "lightly" in run("benchmarks/views.py", "--count", 4, "--rounds", 1)

@@ -25,6 +25,8 @@ def test_a_stage_is_averaged_over_positions(toy, plain):
     images = plain(np.arange(6) % 3, ("red", "green", "blue"))
     vector, stage = (extract(toy, images, 8, stage=s).vectors for s in ("vector", "layer1"))
     torch.testing.assert_close(stage, 2 * vector)
+    positions = extract(toy, images, 8, stage="layer1:map").vectors
+    torch.testing.assert_close(positions.view(6, 3, 64).mean(2), stage)
 
 
 def test_weights_and_statistics_stay_and_the_mode_is_given_back(toy, plain):
@@ -54,5 +56,7 @@ def test_errors(toy, plain):
     images = plain(np.arange(3), ("red", "green", "blue"))
     with pytest.raises(InputError, match="unknown feature stage 'layer9'. Did you mean 'layer1'"):
         extract(toy, images, 8, stage="layer9")
+    with pytest.raises(InputError, match="unknown feature stage 'layer1:mean'"):
+        extract(toy, images, 8, stage="layer1:mean")
     with pytest.raises(InputError, match="at least one image"):
         extract(toy, plain(np.zeros(0, dtype=int), ("red",)), 8)

@@ -10,10 +10,23 @@ import pytest
 import torch
 
 from whytransfer.errors import InputError, RunError
+from whytransfer.images import open_images
+from whytransfer.images.cache import PixelCache
 from whytransfer.nn.knn import knn_predict
-from whytransfer.tasks import TASKS, knn, logistic, sgd_readout
-from whytransfer.tasks.factors import FactorReadout
+from whytransfer.tasks import (
+    TASKS,
+    FactorReadout,
+    bicubic,
+    knn,
+    logistic,
+    multilabel,
+    predictions,
+    protocols,
+    settings_of,
+    sgd_readout,
+)
 from whytransfer.tasks.features import extract
+from whytransfer.tasks.labels import shares_of
 from whytransfer.tasks.readout import Readout, logistic_predict
 
 RGB = ("red", "green", "blue")
@@ -100,7 +113,7 @@ def test_a_last_fit_out_of_iterations_is_told(toy, plain, monkeypatch):
 def test_classes_are_matched_by_name_whatever_their_order(toy, plain):
     train = plain(LABELS, RGB)
     test = plain(np.array([0, 1, 2, 0]), ("blue", "red", "green"), seed=1)
-    readout = Readout(train, test, size_px=8, protocol="knn")
+    readout = Readout(train, test, size_px=8, classifier="knn")
     assert readout.test_labels.tolist() == [2, 0, 1, 2]
     assert next(readout.run(toy)).value == 100
 
@@ -117,8 +130,12 @@ def test_refusals(plain):
         Readout(train, plain(np.array([0, 0, 0]), (), "test"), size_px=8)
     with pytest.raises(InputError, match="a readout needs at least two classes, and all 4 images of train are of"):
         Readout(plain(np.zeros(4, dtype=int), RGB, "train"), train, size_px=8)
-    with pytest.raises(InputError, match="unknown readout protocol 'logistics'. Did you mean 'logistic'"):
-        Readout(train, train, size_px=8, protocol="logistics")
+    with pytest.raises(InputError, match="unknown readout classifier 'logistics'. Did you mean 'logistic'"):
+        Readout(train, train, size_px=8, classifier="logistics")
+    with pytest.raises(InputError, match="unknown published protocol 'ssl-transfr'. Did you mean 'ssl-transfer'"):
+        Readout(train, train, size_px=8, protocol="ssl-transfr")
+    with pytest.raises(InputError, match="ssl-transfer published no such task on such data; protocols that did: none"):
+        Readout(train, train, size_px=8, classifier="knn", protocol="ssl-transfer")
     with pytest.raises(InputError, match="train has no latent factors: use generated scenes"):
         FactorReadout(train, train, size_px=8)
 
@@ -169,17 +186,96 @@ def test_sgd_divergence_is_said():
         sgd_readout.predict(x, torch.arange(20) % 2, x, 2, 0)
 
 
-def test_factors_of_scenes(tmp_path, toy):
-    from whytransfer.images import open_images
-    from whytransfer.images.cache import PixelCache
+def test_a_command_line_means_published_protocols_only():
+    assert "protocol" in settings_of("readout") and "classifier" in settings_of("readout")
+    for task in ("knn", "sgd-readout"):
+        assert not {"protocol", "classifier"} & settings_of(task) and "labels" in settings_of(task)
 
-    train, test = (PixelCache.open(open_images(f"scenes:{n}:{s}:32"), folder=tmp_path) for n, s in ((300, 0), (120, 1)))
-    results = {r.metric: r for r in FactorReadout(train, test, size_px=32, batch=64).run(toy, 0)}
-    assert {"pose", "colour", "object_hue", "background_hue", "object_x"} <= set(results)
-    assert results["background_lightness"].value > 0.3  # the mean colour tells it
-    assert abs(results["rotation_1"].value) < 0.2  # and nothing about rotation
-    group = results["pose"]
-    assert group.value == pytest.approx(np.mean([results[f].value for f in group.provenance["factors"]]))
-    assert group.low <= group.value <= group.high and group.unit == "R2"
-    with pytest.raises(InputError, match="factors belong to the whole set of 300 images"):
-        list(FactorReadout(train.subset(np.arange(50)), test, size_px=32).run(toy))
+
+def test_predictions_are_kept_where_the_result_says(toy, plain, tmp_path):
+    train, test = plain(LABELS, RGB, "train"), plain(np.array([0, 1, 2, 0]), ("blue", "red", "green"), "test", seed=1)
+    results = list(Readout(train, test, size_px=8, folder=tmp_path).run(toy))
+    kept = predictions.read(tmp_path, results[0].provenance["predictions"])
+    assert kept["classes"].tolist() == list(RGB) and kept["truth"].tolist() == [2, 0, 1, 2]
+    assert 100 * (kept["predicted"] == kept["truth"]).mean() == results[0].value
+    other = next(Readout(train, test, size_px=8, folder=tmp_path, stage="layer1").run(toy))
+    assert other.provenance["predictions"] != results[0].provenance["predictions"]
+    assert next(Readout(train, test, size_px=8).run(toy)).provenance["predictions"] is None
+
+
+@pytest.mark.parametrize("task", ["readout", "knn", "sgd-readout"])
+def test_a_share_of_the_labels_is_the_task_on_those_images(toy, plain, task):
+    train, test = plain(LABELS, RGB, "train", noise=90), plain(LABELS, RGB, "test", seed=1, noise=90)
+    found = list(TASKS[task](train, test, size_px=8, labels=(20, 100)).run(toy, 2))
+    assert [r.data for r in found[::2]] == ["train (20 % of the labels) -> test", "train -> test"]
+    assert [r.provenance["labels_percent"] for r in found[::2]] == [20, 100]
+    assert [r.provenance["labelled_images"] for r in found[::2]] == [12, 60]
+    (share,) = shares_of(LABELS, (20,), 2)
+    resize_px = TASKS[task](train, test, size_px=8).resize_px
+    x, q = (extract(toy, images, 8, resize_px=resize_px).vectors for images in (train, test))
+    by = {"readout": logistic_predict, "knn": knn.predict, "sgd-readout": sgd_readout.predict}[task]
+    y = torch.from_numpy(LABELS[share.rows])
+    predicted, _ = by(x[torch.from_numpy(share.rows)], y, q, 3, 2)
+    assert found[0].value == pytest.approx(100 * (predicted.numpy() == LABELS).mean())
+    assert found[2].value == next(TASKS[task](train, test, size_px=8).run(toy, 2)).value  # 100 % is all of them
+
+
+# ---------------------------------------------------------------- images of several classes
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """Training and test set of generated scenes as pixel caches."""
+    folder = tmp_path_factory.mktemp("scenes")
+    return [PixelCache.open(open_images(f"scenes:{n}:{s}:32"), folder=folder) for n, s in ((90, 0), (60, 1))]
+
+
+def test_objects_are_read_out_one_class_against_the_rest(toy, scenes, tmp_path):
+    results = list(Readout(*scenes, size_px=16, of="objects", draws=200, folder=tmp_path).run(toy))
+    assert [r.metric for r in results] == ["mean_ap_area", "mean_ap_11_point"]
+    kept = predictions.read(tmp_path, results[0].provenance["predictions"])
+    truth = multilabel.label_matrix(scenes[1])
+    assert (kept["truth"] == truth).all() and kept["classes"].tolist() == list(scenes[0].images.box_classes)
+    for r, value in zip(results, multilabel.mean_ap(truth, kept["scores"].astype(float))[0], strict=False):
+        assert r.value == pytest.approx(value, abs=0.1) and r.low <= r.value <= r.high and r.unit == "%" and r.n == 60
+    assert len(results[0].provenance["cv_mean_ap_area"]) == 45 and results[0].provenance["classes_scored"] > 1
+
+
+def test_a_set_without_classes_is_read_by_its_objects(scenes, monkeypatch):
+    for images in scenes:
+        monkeypatch.setattr(images, "classes", ())
+    assert Readout(*scenes, size_px=16).test_labels.shape == (60, len(scenes[0].images.box_classes))
+    with pytest.raises(InputError, match="knn needs one class per image.*--task readout reads each class"):
+        TASKS["knn"](*scenes, size_px=16)
+    with pytest.raises(InputError, match="ssl-invariances published no such task.*protocols that did: ssl-transfer"):
+        Readout(*scenes, size_px=16, protocol="ssl-invariances")
+
+
+# ---------------------------------------------------------------- published protocols
+
+
+@pytest.fixture
+def few_strengths(monkeypatch):
+    """Five strengths instead of 45, which test_protocols counts."""
+    monkeypatch.setattr(protocols, "weight_decays", lambda backbone, name: np.logspace(-4, 4, 5))
+
+
+@pytest.mark.parametrize("name", ["ssl-transfer", "ssl-invariances"])
+def test_a_published_protocol_is_its_scripts_on_its_views(toy, plain, name, few_strengths, capsys):
+    train, test = plain(LABELS, RGB, "caltech101", noise=90), plain(LABELS, RGB, "test", seed=1, noise=90)
+    results = list(Readout(train, test, size_px=8, protocol=name).run(toy, 0))
+    assert [r.metric for r in results] == ["mean_per_class", "top1"]  # the paper's metric of that set comes first
+    views = bicubic.centre_views if name == "ssl-transfer" else None
+    x, q = (extract(toy, images, 8, make_views=views).vectors.numpy() for images in (train, test))
+    decays = protocols.weight_decays(toy, name)
+    model, chosen = protocols.choose_and_fit(name, x, LABELS, decays, "mean_per_class", 0)
+    assert results[1].value == pytest.approx(100 * (model.predict(q) == LABELS).mean())
+    told = results[0].provenance
+    assert told["c"] == chosen["c"] and told["protocol"] == name and "raw-features" in told["quirks_reproduced"]
+    assert told["papers_size"] is False and "shows images at 224 px, here they have 8" in capsys.readouterr().err
+
+
+def test_objects_under_ssl_transfer_are_scored_at_eleven_points_from_one(toy, scenes, few_strengths):
+    results = list(Readout(*scenes, size_px=16, of="objects", protocol="ssl-transfer", draws=50).run(toy))
+    assert [r.metric for r in results] == ["mean_ap_11_point_from_one", "mean_ap_11_point", "mean_ap_area"]
+    assert results[0].value >= results[1].value and results[0].provenance["validation_metric"] == results[0].metric

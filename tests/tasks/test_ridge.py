@@ -42,6 +42,22 @@ def test_scores_choice_and_predictions_are_those_of_scikit_learn(n: int, d: int,
         np.testing.assert_allclose(fit.predict(torch.from_numpy(x))[:, target], oracle, rtol=1e-6, atol=1e-6)
 
 
+def test_the_whole_grid_on_repeated_and_dependent_features_is_that_of_scikit_learn():
+    """Equal eigenvalues and zero ones, at every alpha: differences of them are what the residuals divide by."""
+    x, y = problem(60, 8, seed=4)
+    q = np.linalg.qr(x - x.mean(0))[0]  # all eigenvalues equal
+    wide = np.concatenate([x, x[:, :3], x @ np.ones((8, 2))], axis=1)  # and some zero
+    for features in (q, wide):
+        fit = fit_path(torch.from_numpy(features), y, ALPHAS[4:], folds=3, seed=1, standardise=False)
+        expected = np.zeros_like(fit.scores)
+        for held in np.array_split(np.random.default_rng(1).permutation(60), 3):
+            kept = np.setdiff1d(np.arange(60), held)
+            for i, alpha in enumerate(ALPHAS[4:]):
+                predicted = Ridge(alpha, solver="svd").fit(features[kept], y[kept]).predict(features[held])
+                expected[i] += r2_score(y[held], predicted, multioutput="raw_values") / 3
+        np.testing.assert_allclose(fit.scores, expected, rtol=1e-5, atol=1e-7)
+
+
 def test_raw_features_keep_scikit_learns_meaning_of_alpha():
     x, y = problem(100, 8)
     fit = fit_path(torch.from_numpy(x), y, (3.0,), standardise=False)

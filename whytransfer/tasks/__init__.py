@@ -7,22 +7,31 @@ from typing import Any
 
 from whytransfer.tasks.depth import Depth
 from whytransfer.tasks.detection import Detection
-from whytransfer.tasks.factors import FactorReadout
+from whytransfer.tasks.finetune import Finetune
 from whytransfer.tasks.readout import Readout
+from whytransfer.tasks.regression import RegressionReadout
 from whytransfer.tasks.segmentation import Segmentation
+
+FactorReadout = partial(RegressionReadout, task="factors", method="ridge", targets="factors")
 
 TASKS: dict[str, Callable[..., Any]] = {
     "readout": Readout,
-    "knn": partial(Readout, protocol="knn"),
-    "sgd-readout": partial(Readout, protocol="sgd"),
+    "knn": partial(Readout, classifier="knn", protocol=None),
+    "sgd-readout": partial(Readout, classifier="sgd", protocol=None),
     "factors": FactorReadout,
+    "ridge-readout": partial(RegressionReadout, task="ridge-readout", method="ridge"),
+    "kernel-readout": partial(RegressionReadout, task="kernel-readout", method="kernel"),
+    "finetune": Finetune,
     "segmentation": Segmentation,
     "depth": Depth,
     "detection": partial(Detection, masks=False),
     "instances": partial(Detection, masks=True),
 }
 
-__all__ = ["TASKS", "Detection", "FactorReadout", "Readout", "reads_annotations", "settings_of"]
+__all__ = [
+    "TASKS", "Depth", "Detection", "FactorReadout", "Finetune", "Readout", "RegressionReadout", "Segmentation",
+    "reads_annotations", "settings_of",
+]  # fmt: skip
 
 
 def settings_of(task: str) -> set[str]:

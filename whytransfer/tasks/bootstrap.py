@@ -24,9 +24,21 @@ def interval(
 
     Equal seeds draw equal images, so intervals of two models on one test set are paired.
     """
-    values = np.concatenate([statistic(counts @ per_image) for counts in resamples(len(per_image), draws, seed)])
-    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
+    low, high = percentiles(resampled(len(per_image), lambda counts: statistic(counts @ per_image), draws, seed), level)
     return float(low), float(high)
+
+
+def resampled(n: int, of_counts: Statistic, draws: int = 2000, seed: int = 0) -> Array:
+    """(draws, ...) values of a metric of how often each of n images is drawn, counts (B, N) -> (B, ...).
+
+    For metrics that are no function of sums (average precision), and for many metrics of the same draws at once.
+    """
+    return np.concatenate([of_counts(counts) for counts in resamples(n, draws, seed)])
+
+
+def percentiles(values: Array, level: float = 0.95) -> Array:
+    """(2, ...) the ends of the interval, of values (draws, ...)."""
+    return np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
 
 
 def paired_difference(
@@ -70,6 +82,12 @@ def mean_per_class(correct: NDArray[np.bool_], labels: NDArray[np.int64]) -> tup
 
 def r2(truth: Array, predicted: Array) -> tuple[Array, Statistic]:
     """Sums and statistic of R2 = 1 - residual / variance, averaged over T targets; both arguments (N,) or (N, T)."""
+    table, each = r2_each(truth, predicted)
+    return table, lambda sums: each(sums).mean(-1)
+
+
+def r2_each(truth: Array, predicted: Array) -> tuple[Array, Statistic]:
+    """Sums and statistic of the R2 of every target, (..., T); both arguments (N,) or (N, T)."""
     truth, predicted = truth.reshape(len(truth), -1), predicted.reshape(len(truth), -1)
     t = truth.shape[1]
     truth, predicted = truth - truth.mean(0), predicted - truth.mean(0)  # sums of squares lose no digits
@@ -78,7 +96,6 @@ def r2(truth: Array, predicted: Array) -> tuple[Array, Statistic]:
     def statistic(sums: Array) -> Array:
         n = sums[..., -1:]
         spread = sums[..., 2 * t : 3 * t] - sums[..., t : 2 * t] ** 2 / n
-        explained = 1 - np.divide(sums[..., :t], spread, out=np.full_like(spread, np.nan), where=spread > 0)
-        return explained.mean(-1)
+        return 1 - np.divide(sums[..., :t], spread, out=np.full_like(spread, np.nan), where=spread > 0)
 
     return table, statistic

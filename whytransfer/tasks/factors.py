@@ -1,95 +1,111 @@
-"""What frozen features know of how a scene was made: ridge regression onto its latent factors [Ericsson 2022].
+"""The continuous targets of an image set: the latent factors of how its images were made, or its landmarks.
 
-Works on image sets with a factor_table() (generated scenes). R2 of each factor, and the means of the groups "pose"
-(position and rotation of the object) and "colour" (the hues): spatial views cost the first, appearance views the other.
+Factors come from a set with a factor_table() (generated scenes), in groups: "pose" (position and rotation of the
+object) and "colour" (the hues), because spatial views cost the first and appearance views the other [Ericsson 2022].
+Landmarks come from the keypoints of its samples, in pixels of the view that the backbone sees.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from whytransfer.errors import InputError
-from whytransfer.records import Result
-from whytransfer.tasks import bootstrap, ridge
-from whytransfer.tasks.features import Progress, extract
-from whytransfer.tasks.readout import data_name, feature_settings, model_name
+from whytransfer.images.cache import PixelCache
+from whytransfer.images.index import first_of
+from whytransfer.images.subsets import Subset
+from whytransfer.memory import usable_cores
+from whytransfer.views.operations import CenterCrop, Resize, draw
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "pose": ("object_x", "object_y", "object_z", "rotation_1", "rotation_2", "rotation_3"),
     "colour": ("object_hue", "light_hue", "background_hue"),
 }
+KINDS = ("factors", "landmarks")
 
 
 @dataclass(frozen=True)
-class FactorReadout:
-    """Latent factors from frozen features; run(backbone) yields R2 of pose, of colour and of every factor."""
+class Targets:
+    """T numbers of each of N images, their names, and groups of names whose mean R2 is a result of its own."""
 
-    train: Any
-    test: Any
-    size_px: int
-    seed: int = 0
-    batch: int = 256
-    stage: str = "vector"
-    resize_px: int | None = None
-    draws: int = 2000
-    progress: Progress | None = None
-
-    def __post_init__(self) -> None:
-        names = [factor_names(images) for images in (self.train, self.test)]
-        if names[0] != names[1]:
-            differ = ", ".join(sorted(set(names[0]) ^ set(names[1]))) or "their order"
-            raise InputError(f"train and test sets have different factors: {differ}")
-
-    def run(self, backbone: nn.Module, seed: int | None = None) -> Iterator[Result]:
-        """Extract, fit, score; the seed decides folds and bootstrap draws."""
-        seed = self.seed if seed is None else seed
-        take = lambda images: extract(  # noqa: E731
-            backbone, images, self.size_px, self.batch, self.stage, self.resize_px, self.progress
-        )
-        train, test = take(self.train), take(self.test)
-        names, started = factor_names(self.train), time.perf_counter()
-        fit = ridge.fit_path(train.vectors, factor_table(self.train), seed=seed)
-        truth, predicted = factor_table(self.test), fit.predict(test.vectors)
-        shared = {
-            **feature_settings(train, test, self.resize_px),
-            "bootstrap_draws": self.draws,
-            "standardised": "mean and std of all training features",
-            "fit_seconds": round(time.perf_counter() - started, 3),
-        }
-        groups = {group: [f for f in members if f in names] for group, members in GROUPS.items()}
-        for metric, members in {**{g: m for g, m in groups.items() if m}, **{name: [name] for name in names}}.items():
-            columns = [names.index(name) for name in members]
-            table, statistic = bootstrap.r2(truth[:, columns], predicted[:, columns])
-            low, high = bootstrap.interval(table, statistic, self.draws, seed)
-            alphas = {name: float(fit.alphas[names.index(name)]) for name in members}
-            edge = sorted(name for name, a in alphas.items() if a in (ridge.ALPHAS[0], ridge.ALPHAS[-1]))
-            yield Result(
-                model_name(backbone), data_name(self.train, self.test), "factors", metric,
-                float(statistic(table.sum(0))), "R2", "higher", len(truth), seed, low, high,
-                {**shared, "factors": members, "alphas": alphas, "alphas_at_edge_of_grid": edge},
-            )  # fmt: skip
+    kind: str
+    names: tuple[str, ...]
+    table: NDArray[np.float64]  # (N, T)
+    groups: Mapping[str, tuple[str, ...]]
 
 
-def factor_names(images: Any) -> tuple[str, ...]:
-    """The names of a set's latent factors; InputError when it has none."""
-    source = getattr(images, "images", images)  # a PixelCache keeps its source there
+def targets_of(images: Any, size_px: int, resize_px: int | None = None, kind: str | None = None) -> Targets:
+    """The targets of a PixelCache; factors where it has them and None is asked. InputError for a set without them."""
+    kind = kind or ("factors" if hasattr(origin(images)[0], "factor_table") else "landmarks")
+    return factor_targets(images) if kind == "factors" else landmark_targets(images, size_px, resize_px)
+
+
+def factor_targets(images: Any) -> Targets:
+    """Latent factors in the units of the set."""
+    source, positions = origin(images)
     if not hasattr(source, "factor_table"):
         raise InputError(f"{images.name} has no latent factors: use generated scenes, scenes:COUNT:SEED")
-    return tuple(source.factor_names)
+    names = tuple(source.factor_names)
+    groups = {group: tuple(n for n in members if n in names) for group, members in GROUPS.items()}
+    table = np.asarray(source.factor_table(), dtype=np.float64)[positions]
+    return Targets("factors", names, table, {group: members for group, members in groups.items() if members})
 
 
-def factor_table(images: Any) -> NDArray[np.float64]:
-    """(N, F) latent factors of the images."""
-    source = getattr(images, "images", images)
-    if not np.array_equal(source.labels, images.labels):
+def landmark_targets(images: Any, size_px: int, resize_px: int | None = None) -> Targets:
+    """x and y of every landmark of the first annotated object, in pixels of the evaluation view of side `size_px`.
+
+    They may lie outside the view. InputError names an image without landmarks, with other ones, or with one missing.
+    """
+    source, positions = origin(images)
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        found = list(pool.map(lambda i: _landmarks(source, int(i)), positions))
+    counts = sorted({len(points) for _, points in found})
+    if len(counts) > 1:
+        several = first_of([str(count) for count in counts])
+        raise InputError(f"{images.name}: its images have different numbers of landmarks: {several}")
+    sizes = np.array([size for size, _ in found], dtype=np.int64)
+    pipeline = (Resize((resize_px or size_px) / size_px), CenterCrop())
+    window = draw(pipeline, sizes, size_px, 0, 0, positions, 0).windows
+    points = np.stack([points for _, points in found])  # (N, P, 2)
+    scale = np.stack([window["grid_width"], window["grid_height"]], 1) / sizes[:, ::-1]
+    corner = np.stack([window["grid_left"], window["grid_top"]], 1)
+    table = points * scale[:, None] - corner[:, None]
+    names = tuple(f"{axis}{k}" for k in range(points.shape[1]) for axis in "xy")
+    return Targets("landmarks", names, table.reshape(len(table), -1), {})
+
+
+def _landmarks(source: Any, i: int) -> tuple[tuple[int, int], NDArray[np.float64]]:
+    """(H, W) of image i, and its landmarks (P, 2) xy in its pixels; undecoded where they lie in files of their own."""
+    if hasattr(source, "annotations"):
+        known = source.annotations.read(i, ("keypoints",))
+        name, size, keypoints = source.names[i], known.size, getattr(known, "keypoints", None)
+    else:
+        sample = source[i]
+        name, size, keypoints = sample.name, tuple(sample.image.shape[1:]), sample.keypoints
+    if keypoints is None or not len(keypoints):
         raise InputError(
-            f"{images.name}: factors belong to the whole set of {len(source)} images, in order: use all of it"
+            f"{source.name}: image {name} has no landmarks; a ridge or kernel readout needs continuous targets: "
+            "landmarks, or latent factors (scenes:COUNT:SEED)"
         )
-    return np.asarray(source.factor_table(), dtype=np.float64)
+    points = np.asarray(keypoints[0], dtype=np.float64)
+    if not np.isfinite(points).all():
+        missing = [str(k) for k in np.flatnonzero(~np.isfinite(points).all(1))]
+        raise InputError(
+            f"{source.name}: image {name} lacks landmarks {first_of(missing)}: leave it out, or train the landmarks "
+            "task, which passes over missing ones"
+        )
+    return (int(size[0]), int(size[1])), points
+
+
+def origin(images: Any) -> tuple[Any, NDArray[np.int64]]:
+    """The set in which images are annotated, and the position there of each image."""
+    positions = np.arange(len(images))
+    while isinstance(images, PixelCache | Subset):
+        positions = (images.positions if isinstance(images, PixelCache) else images.indices)[positions]
+        images = images.images
+    return images, positions

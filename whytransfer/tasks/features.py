@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from whytransfer.backbones import fingerprint
@@ -18,6 +19,7 @@ from whytransfer.records import Features
 from whytransfer.views.engine import eval_views
 
 Progress = Callable[[int, int], object]  # called with (images done, images in all)
+MakeViews = Callable[[list[NDArray[np.uint8]], int], Tensor]  # (pictures, size in pixels) -> (B, 3, S, S) in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,13 @@ def extract(
     stage: str = "vector",
     resize_px: int | None = None,
     progress: Progress | None = None,
+    make_views: MakeViews | None = None,
 ) -> FeatureTable:
     """Features of images (a PixelCache: .pixels(i), .labels, len) in evaluation views, in float32 and eval mode.
 
-    `stage` is "vector" or a stage of the backbone ("layer3"), averaged over its positions. Frozen means frozen: the
+    `make_views` makes other views than the usual ones (a published protocol's), which `resize_px` then has no part in.
+    `stage` is "vector" or a stage of the backbone ("layer3"), averaged over its positions; "layer3:map" has them all,
+    flattened (memory grows with them). Frozen means frozen: the
     fingerprint of the weights is taken before and after, and RunError is raised where it differs.
     """
     if len(images) == 0 or batch < 1:
@@ -51,7 +56,8 @@ def extract(
     started, before, was_training = time.perf_counter(), fingerprint(backbone), backbone.training
     device = next(backbone.parameters()).device
     batches = [range(start, min(start + batch, len(images))) for start in range(0, len(images), batch)]
-    make = lambda index: eval_views(pictures(images, index), size_px, resize_px)  # noqa: E731
+    make_views = make_views or (lambda pixels, size_px: eval_views(pixels, size_px, resize_px))
+    make = lambda index: make_views(pictures(images, index), size_px)  # noqa: E731
     parts: list[Tensor] = []
     backbone.eval()
     with torch.inference_mode():
@@ -69,9 +75,11 @@ def extract(
 
 
 def pooled(features: Features, stage: str) -> Tensor:
-    """(B, D): the vector, or the mean over positions of a stage (B, D, h, w)."""
+    """(B, D): the vector, or the mean over the positions of a stage (B, D, h, w); "layer3:map" is all of them."""
     if stage == "vector":
         return features.vector
-    if stage not in features.stages:
-        raise unknown_name("feature stage", stage, ["vector", *features.stages])
-    return features.stages[stage].mean((2, 3))
+    name, colon, form = stage.partition(":")
+    if name not in features.stages or (colon and form != "map"):
+        raise unknown_name("feature stage", stage, ["vector", *features.stages, *(f"{s}:map" for s in features.stages)])
+    maps = features.stages[name]
+    return maps.flatten(1) if colon else maps.mean((2, 3))

@@ -33,6 +33,10 @@ GO_ON = (
 SAVE_EVERY_S = 300.0
 
 
+class Diverged(RunError):
+    """The loss of a fit is no number any more: in a grid of settings one that is too bold, not the end of the run."""
+
+
 @dataclass(frozen=True)
 class Schedule:
     """SGD over a number of iterations; what a paper says of training a task, as data.
@@ -203,7 +207,7 @@ class _Checkpoint:
     def add(self, iteration: int, loss: float, seconds: float) -> None:
         """Count one iteration; RunError where its loss is not finite."""
         if not math.isfinite(loss):
-            raise RunError(
+            raise Diverged(
                 f"the loss became {loss} at iteration {iteration}. Try a lower --lr, or a larger --batch; what was "
                 "saved before is from an earlier iteration and intact."
             )

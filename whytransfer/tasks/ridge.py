@@ -8,6 +8,8 @@ Letters: N samples, D features, T targets, A alphas.
 
 from __future__ import annotations
 
+import functools
+import operator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +21,7 @@ from whytransfer.errors import InputError
 
 ALPHAS = tuple(float(a) for a in np.logspace(-6, 5, 45))
 _ROWS = 8192
+_NEAR, _NOISE = 1e-5, 1e-12  # eigenvalues this near each other, or to 0, are taken as a pair
 
 
 @dataclass(frozen=True)
@@ -47,19 +50,77 @@ class _Moments:
 
     @staticmethod
     def of(x: Tensor, y: Tensor) -> _Moments:
-        return _Moments(len(x), x.sum(0), y.sum(0), x.T @ x, x.T @ y)
+        # NumPy sees that x'x is symmetric and computes half of it
+        xx = torch.from_numpy(x.numpy().T @ x.numpy()) if x.device.type == "cpu" else x.T @ x
+        return _Moments(len(x), x.sum(0), y.sum(0), xx, x.T @ y)
 
     def __sub__(self, part: _Moments) -> _Moments:
         return _Moments(self.n - part.n, self.x - part.x, self.y - part.y, self.xx - part.xx, self.xy - part.xy)
 
-    def path(self, alphas: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights (D, A, T) and intercepts (A, T) of every alpha."""
-        mean_x, mean_y = self.x / self.n, self.y / self.n
-        values, axes = torch.linalg.eigh(self.xx - self.n * torch.outer(mean_x, mean_x))
-        rotated = axes.T @ (self.xy - self.n * torch.outer(mean_x, mean_y))  # (D, T)
-        shrunk = rotated[:, None] / (values.clamp_min(0)[:, None] + alphas)[:, :, None]  # (D, A, T)
-        weights = (axes @ shrunk.flatten(1)).view(shrunk.shape)
-        return weights, mean_y - torch.einsum("d,dat->at", mean_x, weights)
+    def __add__(self, part: _Moments) -> _Moments:
+        return _Moments(self.n + part.n, self.x + part.x, self.y + part.y, self.xx + part.xx, self.xy + part.xy)
+
+    def over(self, scale: Tensor) -> _Moments:
+        """The sums of features divided by scale (D,)."""
+        return _Moments(self.n, self.x / scale, self.y, self.xx / scale / scale[:, None], self.xy / scale[:, None])
+
+    def about(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums of products of the deviations from x (D,) and y (T,): (D, D) and (D, T)."""
+        across = torch.outer(self.x, x)
+        xx = self.xx - across - across.T + self.n * torch.outer(x, x)
+        return xx, self.xy - torch.outer(x, self.y) - torch.outer(self.x - self.n * x, y)
+
+
+@dataclass(frozen=True)
+class _Path:
+    """The fits of every alpha on some samples, in the axes in which the features' covariance is diagonal."""
+
+    mean_x: Tensor  # (D,)
+    mean_y: Tensor  # (T,)
+    values: Tensor  # (D,)
+    axes: Tensor  # (D, D)
+    rotated: Tensor  # (D, T) products of features and targets
+
+    @staticmethod
+    def of(moments: _Moments) -> _Path:
+        mean_x, mean_y = moments.x / moments.n, moments.y / moments.n
+        xx, xy = moments.about(mean_x, mean_y)
+        values, axes = torch.linalg.eigh(xx)
+        return _Path(mean_x, mean_y, values.clamp_min(0), axes, axes.T @ xy)
+
+    def chosen(self, alphas: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights (D, T) and intercepts (T,) with one alpha for each target (T,)."""
+        weights = self.axes @ (self.rotated / (self.values[:, None] + alphas))
+        return weights, self.mean_y - self.mean_x @ weights
+
+    def validate(self, held: _Moments, y: Tensor, alphas: Tensor) -> Tensor:
+        """R2 (A, T) on other samples, given as their sums and their targets (n, T).
+
+        The squared residuals of all A T fits follow from the sums, y'y - 2 w'b + w'Gw: no sample is visited.
+        """
+        spread = (y - y.mean(0)).square().sum(0)
+        if bool((spread == 0).any()):
+            constant = (spread == 0).nonzero().flatten().tolist()
+            raise InputError(f"targets {constant} are constant in a validation fold: R2 has no meaning; leave them out")
+        xx, xy = held.about(self.mean_x, self.mean_y)
+        inverse = 1 / (self.values[:, None] + alphas)  # (D, A)
+        linear = inverse.T @ (self.rotated * (self.axes.T @ xy))  # (A, T)
+        far, near = self._split(self.axes.T @ xx @ self.axes)
+        square = 2 * inverse.T @ (self.rotated * (far @ self.rotated))
+        square += inverse.square().T @ (self.rotated * (near @ self.rotated))
+        return 1 - ((y - self.mean_y).square().sum(0) - 2 * linear + square) / spread
+
+    def _split(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
+        """What makes w'Gw of all alphas two matrix products; G (D, D) in these axes, w_i = r_i / (l_i + alpha).
+
+        By partial fractions 1 / ((l_i + alpha) (l_j + alpha)) = (1 / (l_i + alpha) - 1 / (l_j + alpha)) / (l_j - l_i),
+        so alpha leaves the double sum: the first matrix is G_ij / (l_j - l_i). Pairs too near each other for that are
+        in the second one, with the mean of their two squares, which is as exact as they are near.
+        """
+        gap = self.values - self.values[:, None]  # l_j - l_i
+        larger = torch.maximum(self.values, self.values[:, None])
+        close = gap.abs() <= _NEAR * larger + _NOISE * self.values.max()
+        return torch.where(close, 0.0, matrix / torch.where(close, 1.0, gap)), torch.where(close, matrix, 0.0)
 
 
 def fit_path(
@@ -78,19 +139,22 @@ def fit_path(
     """
     x, y = features.double(), torch.from_numpy(np.asarray(targets, dtype=np.float64)).to(features.device)
     _check(x, y, folds)
-    mean, spread = x.mean(0), x.std(0, correction=0)
-    scale = torch.where(spread > 1e-6 * mean.abs(), spread, 1.0) if standardise else torch.ones_like(spread)
-    x, offset = (x - mean) / scale, y.mean(0)
-    y, grid = y - offset, torch.tensor(alphas, dtype=torch.float64, device=x.device)
-    parts = np.array_split(np.random.default_rng(seed).permutation(len(x)), folds)
-    held = [torch.from_numpy(np.sort(part)).to(x.device) for part in parts]
-    whole = _Moments.of(x, y)
-    scores = torch.stack([_validate(whole, x[rows], y[rows], grid) for rows in held]).mean(0)  # (A, T)
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(x))).to(x.device)
+    mean, offset, grid = x.mean(0), y.mean(0), torch.tensor(alphas, dtype=torch.float64, device=x.device)
+    held = [y[rows] - offset for rows in order.tensor_split(folds)]
+    parts = [_Moments.of(x[rows] - mean, part) for rows, part in zip(order.tensor_split(folds), held, strict=True)]
+    whole = functools.reduce(operator.add, parts)
+    if not bool(torch.isfinite(whole.xx.diagonal()).all()) or not bool(torch.isfinite(whole.y).all()):
+        raise InputError("features or targets are not finite: the backbone or the targets are broken")
+    spread = (whole.xx.diagonal() / len(x)).sqrt()
+    scale = torch.where(spread > 1e-6 * mean.abs(), spread, 1.0) if standardise else torch.ones_like(mean)
+    whole, parts = whole.over(scale), [part.over(scale) for part in parts]
+    pairs = zip(parts, held, strict=True)
+    scores = torch.stack([_Path.of(whole - part).validate(part, part_y, grid) for part, part_y in pairs]).mean(0)
     best = scores.mean(1).argmax().expand(y.shape[1]) if joint else scores.argmax(0)
-    weights, bias = whole.path(grid)
-    target = torch.arange(y.shape[1], device=x.device)
-    chosen = weights[:, best, target] / scale[:, None]
-    return RidgeFit(chosen, bias[best, target] + offset - mean @ chosen, grid[best].cpu().numpy(), scores.cpu().numpy())
+    weights, bias = _Path.of(whole).chosen(grid[best])
+    chosen = weights / scale[:, None]
+    return RidgeFit(chosen, bias + offset - mean @ chosen, grid[best].cpu().numpy(), scores.cpu().numpy())
 
 
 def _check(x: Tensor, y: Tensor, folds: int) -> None:
@@ -98,16 +162,3 @@ def _check(x: Tensor, y: Tensor, folds: int) -> None:
         raise InputError(f"ridge needs features (N, D) and targets (N, T), got {tuple(x.shape)} and {tuple(y.shape)}")
     if not 2 <= folds <= len(x) // 2:
         raise InputError(f"cannot make {folds} folds of {len(x)} samples for R2: use 2 to {len(x) // 2} folds")
-    if not bool(torch.isfinite(x).all()) or not bool(torch.isfinite(y).all()):
-        raise InputError("features or targets are not finite: the backbone or the targets are broken")
-
-
-def _validate(whole: _Moments, x: Tensor, y: Tensor, alphas: Tensor) -> Tensor:
-    """R2 (A, T) on held-out samples of the fits on all others."""
-    weights, bias = (whole - _Moments.of(x, y)).path(alphas)
-    predicted = (x @ weights.flatten(1)).view(len(x), *weights.shape[1:]) + bias
-    spread = (y - y.mean(0)).square().sum(0)
-    if bool((spread == 0).any()):
-        constant = (spread == 0).nonzero().flatten().tolist()
-        raise InputError(f"targets {constant} are constant in a validation fold: R2 has no meaning; leave them out")
-    return 1 - (y[:, None] - predicted).square().sum(0) / spread

@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 _BLOCK = 2048  # rows at a time: the (N, P*K) matrix of probabilities never exists
@@ -47,6 +48,11 @@ class Problems:
     labels: Tensor  # (N,) int64
     sample_weights: Tensor  # (N, P), 0 leaves a sample out
     classes: int
+
+    @property
+    def count(self) -> int:
+        """P."""
+        return self.sample_weights.shape[1]
 
     @property
     def total(self) -> Tensor:
@@ -80,6 +86,55 @@ class Problems:
             x, w = self.features[rows], self.sample_weights[rows]
             target = self.labels[rows].view(-1, 1, 1).expand(-1, w.shape[1], 1)
             yield x, target, w, torch.log_softmax((x @ flat).view(-1, *weights.shape[1:]), dim=2)
+
+
+@dataclass(frozen=True)
+class OneVsRest:
+    """P = F x C two-class logistic regressions on the same features: each class against the rest, in each of F folds.
+
+    Objective of a problem: mean of log(1 + exp(z)) - y z over its samples, z = w' x + b, plus the penalty above;
+    weights are (D, P, 1), the problems of one fold beside each other. The Solver takes it in place of Problems.
+    """
+
+    features: Tensor  # (N, D), last column 1
+    present: Tensor  # (N, C) of the features' type, 1 where the sample has the class
+    member: Tensor  # (N, F), 0 leaves a sample out of a fold's problems
+    classes: int = 1  # weight vectors per problem
+
+    @property
+    def count(self) -> int:
+        """P."""
+        return self.member.shape[1] * self.present.shape[1]
+
+    @property
+    def total(self) -> Tensor:
+        """(P,) float64: the samples of each problem."""
+        return self.member.sum(0, dtype=torch.float64).repeat_interleave(self.present.shape[1])
+
+    def evaluate(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean loss (P,) in float64 and its gradient (D, P, 1), without the penalty."""
+        loss = torch.zeros(self.count, dtype=torch.float64, device=weights.device)
+        gradient = torch.zeros_like(weights)
+        for x, y, w, z in self._blocks(weights):
+            loss += ((F.softplus(z) - y * z) * w).sum(0, dtype=torch.float64).flatten()
+            gradient.flatten(1).addmm_(x.T, ((z.sigmoid() - y) * w).flatten(1))
+        return loss / self.total, _scale(1 / self.total, gradient)
+
+    def curvature(self, weights: Tensor) -> Tensor:
+        """Diagonal of the mean loss's Hessian, (D, P, 1)."""
+        diagonal = torch.zeros_like(weights)
+        for x, _, w, z in self._blocks(weights):
+            p = z.sigmoid()
+            diagonal.flatten(1).addmm_(x.square().T, ((p - p * p) * w).flatten(1))
+        return _scale(1 / self.total, diagonal)
+
+    def _blocks(self, weights: Tensor):
+        """Features, targets (B, 1, C), sample weights (B, F, 1) and logits (B, F, C), block by block."""
+        shape = -1, self.member.shape[1], self.present.shape[1]
+        for start in range(0, len(self.features), _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            x = self.features[rows]
+            yield x, self.present[rows, None], self.member[rows, :, None], (x @ weights.flatten(1)).view(shape)
 
 
 @dataclass
@@ -119,7 +174,7 @@ class Solver:
     when no step along its direction helps: floating point is exhausted.
     """
 
-    problems: Problems
+    problems: Problems | OneVsRest
     tolerance: float = 1e-4
     max_iterations: int = 40  # per penalty
     iterations: int = 0
@@ -159,8 +214,8 @@ class Solver:
     def _start(self, penalty: Tensor) -> Point:
         """Zero at first; then the last solution or its continuation along the path, whichever is lower."""
         if self.point is None:
-            x, p = self.problems.features, self.problems.sample_weights.shape[1]
-            return self._evaluate(x.new_zeros(x.shape[1], p, self.problems.classes))
+            x = self.problems.features
+            return self._evaluate(x.new_zeros(x.shape[1], self.problems.count, self.problems.classes))
         last, before, self._before = self.point, self._before, self.point.weights
         if before is None:
             return last
