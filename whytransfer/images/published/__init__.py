@@ -7,7 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from whytransfer.images.published import camvid, celeba, cityscapes, coco, imagenet, places, synthia, voc
+from whytransfer.images.published import (
+    camvid,
+    causal3dident,
+    celeba,
+    cityscapes,
+    coco,
+    imagenet,
+    landmarks,
+    lsp,
+    mini_imagenet,
+    omniglot,
+    places,
+    synthia,
+    voc,
+    w300,
+)
 from whytransfer.images.published.imagenet import write_list
 from whytransfer.records import ImageSet
 
@@ -24,4 +39,13 @@ SETS: dict[str, Callable[[str], ImageSet]] = {
     "voc": voc.voc,
     "cityscapes": cityscapes.cityscapes,
     "camvid": camvid.camvid,
+    "mini-imagenet": mini_imagenet.mini_imagenet,
+    "omniglot": omniglot.omniglot,
+    "landmarks": landmarks.landmarks,
+    "celeba-landmarks": celeba.celeba_landmarks,
+    "mafl": celeba.mafl,
+    "300w": w300.w300,
+    "300w-published": w300.w300_published,
+    "lsp": lsp.lsp,
+    "causal3dident": causal3dident.causal3dident,
 }
