@@ -99,7 +99,7 @@ def test_landmarks_are_read_without_decoding_an_image(tmp_path, monkeypatch):
     monkeypatch.setattr("whytransfer.images.folder.decode", lambda *_: pytest.fail("an image was decoded"))
     table = keypoint_table(cache, 4)
     assert table.points.shape == (4, 5, 2) and table.eyes == ((0,), (1,))
-    np.testing.assert_allclose(table.eye_distances(), np.hypot(4, 0) * 4 / 6, rtol=1e-5)
+    np.testing.assert_allclose(table.eye_distances(), 4 * 5 / 8, rtol=1e-5)  # 8 x 6 px became 5 x 4
 
 
 def test_sets_without_landmarks_or_with_those_of_another_release_are_refused(tmp_path, photos):

@@ -127,7 +127,7 @@ def spots(root, kind):
     """300-W with a light at one landmark: its place in the cut image must be that of the landmark."""
     w300(root, 2)
     for path in sorted(root.rglob("*.pts")):
-        x, y = np.floor(read_points(path)[30]).astype(int) - 1  # the pixel that the point is in, counted from 0
+        x, y = np.rint(read_points(path)[30]).astype(int) - 1  # the pixel that the point is in: 1 is the first's centre
         picture = np.zeros((30, 40, 3), np.uint8)
         picture[y, x] = 255
         Image.fromarray(picture).save(path.with_suffix(".png"))

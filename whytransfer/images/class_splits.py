@@ -5,6 +5,7 @@ A set that is so divided has `class_splits`, {class: split}; a set with episodes
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from whytransfer.errors import InputError, unknown_name
 from whytransfer.images.content import Encoded, Stamp, digest
 from whytransfer.images.index import first_of
 from whytransfer.images.subsets import EncodedSubset
+from whytransfer.records import Sample
 
 VALIDATION = ("val", "valid", "validation")  # what lists call it; every other split of a training set is base
 Episode = tuple[NDArray[np.int64], NDArray[np.int64]]  # positions of the support and of the query images
@@ -38,6 +40,9 @@ class Relabelled(EncodedSubset):
         super().__init__(images, indices)
         self.labels, self.classes, self.name, self.labelled_with = labels, tuple(classes), name, ("class",)
         self.class_splits, self.episodes, self.notes = dict(class_splits or {}), episodes, notes
+
+    def __getitem__(self, i: int) -> Sample:
+        return dataclasses.replace(super().__getitem__(i), label=int(self.labels[i]))
 
     def stamp(self) -> Stamp:
         """The state of the files, and how they are labelled."""

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from whytransfer.tasks.factors import FactorReadout
+from whytransfer.tasks.fewshot import FewShot
 from whytransfer.tasks.readout import Readout
 
 TASKS: dict[str, Callable[..., Any]] = {
@@ -13,6 +14,7 @@ TASKS: dict[str, Callable[..., Any]] = {
     "knn": partial(Readout, protocol="knn"),
     "sgd-readout": partial(Readout, protocol="sgd"),
     "factors": FactorReadout,
+    "fewshot": FewShot,
 }
 
 __all__ = ["TASKS", "FactorReadout", "Readout", "reads_annotations", "settings_of"]

@@ -1,0 +1,193 @@
+"""Few-shot episodes: which images they are of, and two classifiers fitted to all of them at once.
+
+The linear classifier is fitted by stochastic gradient descent from a start W0, and each step adds multiples of support
+features to it and shrinks it. So its weights are always c W0 + A' X, X being the support features: the descent runs on
+the few coefficients A and c, with products of features that are taken once, and costs the same for 64 and for 2,048
+features. It is the same descent, number by number (a loop of torch.optim.SGD is the test).
+
+Letters: E episodes, W ways (classes), S support images, Q query images, D features, L learning rates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from whytransfer.chance import uniform
+from whytransfer.errors import InputError
+
+_CLASSES, _IMAGES, _WEIGHTS, _ORDER = range(4)  # what is drawn of an episode
+_CELLS = 1 << 24  # numbers held at a time
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Positions of support (E, S) and query images (E, Q) in a set, and which of the W classes each is of."""
+
+    support: NDArray[np.int64]
+    query: NDArray[np.int64]
+    support_labels: NDArray[np.int64]
+    query_labels: NDArray[np.int64]
+    way: int
+    seed: int = 0
+    purpose: int = 0  # episodes of another purpose (0 test, 1 validation) are other ones
+
+    def __len__(self) -> int:
+        return len(self.support)
+
+    def draws(self, rows: NDArray[np.int64], what: int, count: int, again: int = 0) -> NDArray[np.float64]:
+        """(len(rows), count) numbers in [0, 1) of these episodes."""
+        return uniform(self.seed, self.purpose, rows, again, what, count)
+
+
+def draw(
+    labels: NDArray[np.int64], way: int, shot: int, queries: int, count: int, seed: int, purpose: int = 0
+) -> Episodes:
+    """`count` episodes: `way` classes, of each `shot` images to learn from and `queries` others to recognise.
+
+    Episode e is a function of (seed, purpose, e). Classes with fewer than shot + queries images take no part; raises
+    InputError when fewer than `way` are left.
+    """
+    each = shot + queries
+    usable, present = classes_with(labels, each)
+    if len(usable) < way:
+        raise InputError(
+            f"{way}-way {shot}-shot episodes with {queries} queries need {way} classes of {each} images or more; "
+            f"{len(usable)} of {present} have as many. Ask for fewer with --way or --shot, or give more images."
+        )
+    places = [np.flatnonzero(labels == label) for label in usable]
+    sizes = np.array([len(p) for p in places])
+    table = np.full((len(usable), sizes.max()), -1, dtype=np.int64)
+    for row, p in zip(table, places, strict=True):
+        row[: len(p)] = p
+    empty = Episodes(*(np.empty((0, 0), np.int64) for _ in range(4)), way, seed, purpose)
+    chosen = []
+    block = max(1, _CELLS // (way * table.shape[1]))
+    for start in range(0, count, block):
+        rows = np.arange(start, min(start + block, count))
+        picked = empty.draws(rows, _CLASSES, len(usable)).argsort(1, kind="stable")[:, :way]  # (B, W)
+        u = empty.draws(rows, _IMAGES, way * table.shape[1]).reshape(len(rows), way, -1)
+        u[np.arange(table.shape[1]) >= sizes[picked][..., None]] = np.inf  # a class may have fewer than the largest
+        order = u.argsort(2, kind="stable")[..., :each]
+        chosen.append(np.take_along_axis(table[picked], order, axis=2))  # (B, W, each)
+    images = np.concatenate(chosen)
+    of_class = np.broadcast_to(np.arange(way)[:, None], (count, way, each))
+    parts = (a[..., b].reshape(count, -1) for a in (images, of_class) for b in (slice(shot), slice(shot, None)))
+    return Episodes(*parts, way, seed, purpose)
+
+
+def classes_with(labels: NDArray[np.int64], images: int) -> tuple[NDArray[np.int64], int]:
+    """The classes that have so many images or more, and how many classes have any."""
+    present, members = np.unique(labels[labels >= 0], return_counts=True)
+    return present[members >= images], len(present)
+
+
+def fixed(episodes: tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...], labels: NDArray, seed: int) -> Episodes:
+    """The episodes that a set comes with, (support, query) positions each; the seed is for the classifier's start.
+
+    InputError where they differ in size, or where a query is of a class without support.
+    """
+    shapes = {(len(support), len(query), len(np.unique(labels[support]))) for support, query in episodes}
+    if len(shapes) != 1:
+        raise InputError(f"the fixed episodes of a set must be of one size, found {sorted(shapes)}")
+    tables = []
+    for support, query in episodes:
+        classes = np.unique(labels[support])
+        if not np.isin(labels[query], classes).all():
+            raise InputError("a query image of a fixed episode is of a class that its support images are not of")
+        tables.append((support, query, np.searchsorted(classes, labels[support]), np.searchsorted(classes, labels[query])))
+    return Episodes(*(np.stack(column) for column in zip(*tables, strict=True)), next(iter(shapes))[2], seed)
+
+
+@dataclass(frozen=True)
+class LinearProtocol:
+    """The classifier of [Chen 2019], as its code has it: torch.optim.SGD on an nn.Linear, from a random start."""
+
+    lr: float = 0.01
+    rounds: int = 100  # over the support images
+    batch: int = 4
+    momentum: float = 0.9
+    dampening: float = 0.9
+    weight_decay: float = 0.001
+
+
+def prototypes(features: Tensor, episodes: Episodes) -> Tensor:
+    """The class (E, Q) of the nearest mean of support features, by squared Euclidean distance [Snell 2017].
+
+    features (N, D) are those of all images.
+    """
+    predicted = []
+    for rows in _blocks(episodes, features.shape[1]):
+        x, q = _taken(features, episodes, rows)
+        labels = torch.from_numpy(episodes.support_labels[rows]).to(x.device)
+        member = torch.nn.functional.one_hot(labels, episodes.way).to(x.dtype)  # (E, S, W)
+        means = (member / member.sum(1, keepdim=True)).mT @ x  # (E, W, D)
+        distances = means.square().sum(2)[:, None] - 2 * q @ means.mT  # (E, Q, W), the query's own square left out
+        predicted.append(distances.argmin(2))
+    return torch.cat(predicted)
+
+
+def linear(features: Tensor, episodes: Episodes, lrs: tuple[float, ...], protocol: LinearProtocol) -> Tensor:
+    """Class (L, E, Q) by the linear classifier at each learning rate; -1 where the descent ran away."""
+    gram, start, cross, cross_start = _products(features, episodes)
+    labels = torch.from_numpy(episodes.support_labels).to(gram.device)
+    coefficients, kept = _descend(gram, start, labels, episodes, lrs, protocol)
+    logits = cross @ coefficients + kept[:, None, None, None] * cross_start  # (L, E, Q, W)
+    return torch.where(logits.isfinite().all(3), logits.argmax(3), -1)
+
+
+def _products(features: Tensor, episodes: Episodes) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """X X' (E, S, S), X W0' (E, S, W), Q X' (E, Q, S) and Q W0' (E, Q, W); the bias is a feature that is always 1."""
+    parts = []
+    bound = features.shape[1] ** -0.5  # nn.Linear's start, for weights and bias
+    width = features.shape[1] + 1
+    for rows in _blocks(episodes, 2 * width):
+        x, q = (torch.cat([f, f.new_ones(*f.shape[:2], 1)], dim=2) for f in _taken(features, episodes, rows))
+        u = episodes.draws(rows, _WEIGHTS, episodes.way * width).reshape(len(rows), episodes.way, width)
+        w = torch.from_numpy(bound * (2 * u - 1)).to(x)
+        parts.append((x @ x.mT, x @ w.mT, q @ x.mT, q @ w.mT))
+    gram, start, cross, cross_start = (torch.cat(part) for part in zip(*parts, strict=True))
+    return gram, start, cross, cross_start
+
+
+def _descend(
+    gram: Tensor, start: Tensor, labels: Tensor, episodes: Episodes, lrs: tuple[float, ...], p: LinearProtocol
+) -> tuple[Tensor, Tensor]:
+    """A (L, E, S, W) and c (L,) of the weights c W0 + A' X after all rounds."""
+    rate = torch.tensor(lrs, dtype=gram.dtype, device=gram.device)
+    kept, pull = torch.ones_like(rate), torch.zeros_like(rate)  # c and its momentum
+    a = gram.new_zeros(len(lrs), *start.shape)
+    velocity = torch.zeros_like(a)
+    every, first = np.arange(len(episodes)), True
+    for again in range(p.rounds):
+        shuffled = episodes.draws(every, _ORDER, gram.shape[1], again).argsort(1, kind="stable")
+        for rows in torch.from_numpy(shuffled).to(gram.device).split(p.batch, dim=1):  # (E, b)
+            seen = gram.gather(1, rows[..., None].expand(-1, -1, gram.shape[2]))  # (E, b, S)
+            from_start = start.gather(1, rows[..., None].expand(-1, -1, start.shape[2]))
+            slope = torch.softmax(seen @ a + kept[:, None, None, None] * from_start, dim=3)  # (L, E, b, W)
+            target = labels.gather(1, rows)[None, ..., None].expand(len(lrs), -1, -1, 1)
+            slope.scatter_add_(3, target, slope.new_full((1,), -1.0).expand(target.shape))
+            fresh = 1.0 if first else 1 - p.dampening  # torch takes the first gradient whole
+            velocity.mul_(p.momentum).add_(a, alpha=fresh * p.weight_decay)
+            velocity.scatter_add_(2, rows[None, ..., None].expand_as(slope), slope * (fresh / rows.shape[1]))
+            pull = p.momentum * pull + fresh * p.weight_decay * kept
+            a -= rate[:, None, None, None] * velocity
+            kept, first = kept - rate * pull, False
+    return a, kept
+
+
+def _blocks(episodes: Episodes, width: int) -> list[NDArray[np.int64]]:
+    """Episodes in ranges whose features fit."""
+    images = episodes.support.shape[1] + episodes.query.shape[1]
+    count = max(1, _CELLS // (images * width))
+    return [np.arange(k, min(k + count, len(episodes))) for k in range(0, len(episodes), count)]
+
+
+def _taken(features: Tensor, episodes: Episodes, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """Features of support (B, S, D) and query images (B, Q, D), in double precision."""
+    take = lambda table: features[torch.from_numpy(table[rows]).to(features.device)].double()  # noqa: E731
+    return take(episodes.support), take(episodes.query)
