@@ -239,7 +239,9 @@ def landmarks_csv(root: Path, lines: list[str] | None = None, split: str = "trai
 def celeba_landmarks(root: Path, folder: str = "", anno: str = "", evaluation: str = "") -> Path:
     celeba(root, folder, anno, evaluation)
     (root / anno / "identity_CelebA.txt").unlink()
-    columns = "lefteye_x lefteye_y righteye_x righteye_y nose_x nose_y leftmouth_x leftmouth_y rightmouth_x rightmouth_y"
+    columns = (
+        "lefteye_x lefteye_y righteye_x righteye_y nose_x nose_y leftmouth_x leftmouth_y rightmouth_x rightmouth_y"
+    )
     lines = [f"{k:06d}.jpg  2 {k} 6 {k} 4 3 2 5 6 5\n" for k in range(1, 7)]
     write(root / anno / "list_landmarks_align_celeba.txt", f"6\n{columns}\n" + "".join(lines))
     return root
@@ -284,7 +286,7 @@ def causal3dident(root: Path, folder: str = "{}set", name: str = "{}", latents: 
         for c, thing in enumerate(("armadillo", "cow", "dragon")):
             inside = root / folder.format(split)
             for k in range(count):
-                picture(inside / name.format(thing if "{}" == name else c) / f"{k:06d}.png", 10 * c + k)
+                picture(inside / name.format(thing if name == "{}" else c) / f"{k:06d}.png", 10 * c + k)
             np.save(inside / latents.format(c), np.arange(count * 10.0).reshape(count, 10) + 100 * c)
     return root
 
@@ -316,7 +318,10 @@ def omniglot(root: Path, unpacked: bool = False) -> Path:
         for k in (1, 2, 3):
             picture(folder / f"all_runs/run{run:02d}/training/class{k:02d}.png", 20 * run + k)
             picture(folder / f"all_runs/run{run:02d}/test/item{k:02d}.png", 20 * run + 10 + k)
-        pairs = [f"run{run:02d}/test/item{k:02d}.png run{run:02d}/training/class{(k + run) % 3 + 1:02d}.png" for k in (1, 2, 3)]
+        pairs = [
+            f"run{run:02d}/test/item{k:02d}.png run{run:02d}/training/class{(k + run) % 3 + 1:02d}.png"
+            for k in (1, 2, 3)
+        ]
         write(folder / f"all_runs/run{run:02d}/class_labels.txt", "\n".join(pairs) + "\n")
     for top in ("images_background", "all_runs"):
         if unpacked:

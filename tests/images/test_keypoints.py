@@ -108,7 +108,7 @@ def test_sets_without_landmarks_or_with_those_of_another_release_are_refused(tmp
             require_keypoints(images, "--task x")
     root = landmarks_csv(tmp_path, ["a.png,16,6,0,0", "b.png,8,6,1,1"])
     cache = PixelCache.open(open_images(f"landmarks:{root}"))
-    with pytest.raises(InputError, match="landmarks of image 0 are for 16 x 6 px, .* its 8 x 6 px: .*the same source"):
+    with pytest.raises(InputError, match="landmarks of image 0 are for 16 x 6 px, .* its 8 x 6 px: .*same source"):
         keypoint_table(cache, 4)
 
 

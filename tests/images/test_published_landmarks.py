@@ -160,7 +160,9 @@ def test_300w_as_published_begins_at_the_points(tmp_path):
         marks = images[i].keypoints[0].numpy()
         np.testing.assert_allclose(marks, raw - raw.min(0), atol=1e-4)
         side = np.ceil(np.ptp(raw, axis=0)).max()
-        assert abs(images[i].image.shape[1] - side) <= 1 and images.annotations.read(i).size == images[i].image.shape[1:]
+        assert (
+            abs(images[i].image.shape[1] - side) <= 1 and images.annotations.read(i).size == images[i].image.shape[1:]
+        )
         assert marks.min() == 0  # on the edge
 
 
@@ -215,7 +217,9 @@ def test_what_is_wrong_with_leeds_sports_pose_is_said(tmp_path):
     with pytest.raises(InputError, match="lsp: 1 of 10 images of joints.mat are missing in .*images, first im0004.jpg"):
         open_images(f"lsp:{root}")
     savemat(root / "joints.mat", {"joints": np.zeros((14, 3, 10))})
-    with pytest.raises(InputError, match="lsp: joints in .* is 14 x 3 x 10, expected 3 x 14 x N .*not its extended set"):
+    with pytest.raises(
+        InputError, match="lsp: joints in .* is 14 x 3 x 10, expected 3 x 14 x N .*not its extended set"
+    ):
         open_images(f"lsp:{root}")
     write(root / "joints.mat", b"none")
     with pytest.raises(InputError, match="lsp: .*joints.mat is damaged"):

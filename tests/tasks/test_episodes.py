@@ -99,7 +99,9 @@ def test_an_episode_depends_on_its_number_alone(monkeypatch):
 
 def test_too_few_images_are_refused_with_what_there_is():
     assert [list(classes_with(LABELS, n)[0]) for n in (3, 12, 16)] == [[0, 1, 2, 4], [1, 4], []]
-    with pytest.raises(InputError, match="3-way 5-shot episodes with 6 queries need 3 classes of 11 images.*2 of 5 have"):
+    with pytest.raises(
+        InputError, match="3-way 5-shot episodes with 6 queries need 3 classes of 11 images.*2 of 5 have"
+    ):
         draw(LABELS, 3, 5, 6, 2, seed=0)
 
 

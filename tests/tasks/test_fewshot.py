@@ -5,8 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import Plain
-from miniatures import omniglot
+from PIL import Image
 
 from whytransfer.backbones import fingerprint
 from whytransfer.errors import InputError, RunError
@@ -20,10 +19,15 @@ from whytransfer.tasks.fewshot import FewShot, mean_and_interval, parts_of
 RGB = ("red", "green", "blue")
 
 
-class Colours(Plain):
-    """Plain colours of any number of classes, some of which may be divided into splits."""
+class Colours:
+    """Images of one colour each; every class has a hue of its own, and may be in a split."""
 
-    class_splits: dict = {}
+    def __init__(self, labels, classes, name="colours", seed=0, noise=25.0, splits=None):
+        self.labels, self.classes, self.name, self.seed, self.noise = labels, classes, name, seed, noise
+        self.class_splits = splits or {}
+
+    def __len__(self):
+        return len(self.labels)
 
     def pixels(self, i):
         chance = np.random.default_rng([self.seed, i])
@@ -33,9 +37,25 @@ class Colours(Plain):
 
 def colours(first, count, images, seed=0, splits=None, noise=25.0):
     names = tuple(str(first + k) for k in range(count))
-    made = Colours(np.repeat(np.arange(count), images), names, f"colours-{first}", seed, noise)
-    made.class_splits = splits or {}
-    return made
+    return Colours(np.repeat(np.arange(count), images), names, f"colours-{first}", seed, noise, splits)
+
+
+def omniglot(root):
+    """Two published runs of three characters, and two alphabets of two characters, two pictures each."""
+    rng = np.random.default_rng(0)
+    for run in ("run01", "run02"):
+        names = [f"{run}/training/class0{k}.png" for k in (1, 2, 3)] + [f"{run}/test/item0{k}.png" for k in (1, 2, 3)]
+        for name in names:
+            path = root / "all_runs" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)).save(path)
+        pairs = [f"{names[3 + k]} {names[(k + 1) % 3]}" for k in range(3)]
+        (root / "all_runs" / run / "class_labels.txt").write_text("\n".join(pairs))
+    for folder in ("Greek/a", "Greek/b", "Latin/a", "Latin/b"):
+        (root / "images_background" / folder).mkdir(parents=True)
+        for k in range(2):
+            Image.new("L", (9, 9), 40 * k).save(root / "images_background" / folder / f"{k}.png")
+    return root
 
 
 def of(results):
@@ -143,7 +163,9 @@ def test_refusals(toy, plain):
     base, novel = colours(0, 3, 20), colours(50, 3, 18)
     with pytest.raises(InputError, match="unknown few-shot protocol 'prototype'. Did you mean 'prototypes'"):
         FewShot(base, novel, size_px=8, protocol="prototype")
-    with pytest.raises(InputError, match="5-way 1-shot episodes with 15 queries need 5 classes of 16 images or more; 3 of"):
+    with pytest.raises(
+        InputError, match="5-way 1-shot episodes with 15 queries need 5 classes of 16 images or more; 3 of"
+    ):
         FewShot(base, novel, size_px=8)
     with pytest.raises(InputError, match="few-shot learning needs labels"):
         FewShot(base, plain(np.array([-1, 0, 1]), RGB), size_px=8)

@@ -91,7 +91,9 @@ def keypoint_table(images: Labelled, size_px: int, resize_px: int | None = None)
     source, positions = _origin(images)
     chunks = [positions[k : k + _CHUNK] for k in range(0, len(positions), _CHUNK)]
     with ThreadPoolExecutor(usable_cores()) as pool:
-        found = [one for part in pool.map(lambda part: [_points_of(source, int(i)) for i in part], chunks) for one in part]
+        found = [
+            one for part in pool.map(lambda part: [_points_of(source, int(i)) for i in part], chunks) for one in part
+        ]
     counts = {len(points) for _, points in found}
     if len(counts) != 1:
         raise InputError(f"{images.name}: images have {min(counts)} to {max(counts)} landmarks: all must have as many.")
@@ -128,8 +130,8 @@ def _picture_sizes(images: Any, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     for i, ((height, width), picture) in enumerate(zip(sizes.tolist(), pictures.tolist(), strict=True)):
         if shrunk_size((width, height), images.max_side_px) != (picture[1], picture[0]):
             raise InputError(
-                f"{images.name}: the landmarks of image {int(images.positions[i])} are for {width} x {height} px, which "
-                f"does not shrink to its {picture[1]} x {picture[0]} px: take images and landmarks from the same source."
+                f"{images.name}: the landmarks of image {int(images.positions[i])} are for {width} x {height} px, "
+                f"which does not shrink to its {picture[1]} x {picture[0]} px: take both from the same source."
             )
     return pictures
 

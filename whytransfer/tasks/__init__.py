@@ -7,6 +7,7 @@ from typing import Any
 
 from whytransfer.tasks.factors import FactorReadout
 from whytransfer.tasks.fewshot import FewShot
+from whytransfer.tasks.landmarks import Landmarks
 from whytransfer.tasks.readout import Readout
 
 TASKS: dict[str, Callable[..., Any]] = {
@@ -15,6 +16,7 @@ TASKS: dict[str, Callable[..., Any]] = {
     "sgd-readout": partial(Readout, protocol="sgd"),
     "factors": FactorReadout,
     "fewshot": FewShot,
+    "landmarks": Landmarks,
 }
 
 __all__ = ["TASKS", "FactorReadout", "Readout", "reads_annotations", "settings_of"]

@@ -76,7 +76,7 @@ def draw(
         chosen.append(np.take_along_axis(table[picked], order, axis=2))  # (B, W, each)
     images = np.concatenate(chosen)
     of_class = np.broadcast_to(np.arange(way)[:, None], (count, way, each))
-    parts = (a[..., b].reshape(count, -1) for a in (images, of_class) for b in (slice(shot), slice(shot, None)))
+    parts = (a[..., b].reshape(count, -1).copy() for a in (images, of_class) for b in (slice(shot), slice(shot, None)))
     return Episodes(*parts, way, seed, purpose)
 
 
@@ -99,7 +99,9 @@ def fixed(episodes: tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...], lab
         classes = np.unique(labels[support])
         if not np.isin(labels[query], classes).all():
             raise InputError("a query image of a fixed episode is of a class that its support images are not of")
-        tables.append((support, query, np.searchsorted(classes, labels[support]), np.searchsorted(classes, labels[query])))
+        tables.append(
+            (support, query, np.searchsorted(classes, labels[support]), np.searchsorted(classes, labels[query]))
+        )
     return Episodes(*(np.stack(column) for column in zip(*tables, strict=True)), next(iter(shapes))[2], seed)
 
 

@@ -180,7 +180,9 @@ class FewShot:
         shot = episodes.support.shape[1] // episodes.way
         usable = len(classes_with(labels, shot + QUERIES)[0])
         if train is None or usable < 2:
-            user.say(f"note: {self.train.name} has no validation classes to choose a learning rate on: 0.01 as published")
+            user.say(
+                f"note: {self.train.name} has no validation classes to choose a learning rate on: 0.01 as published"
+            )
             return LinearProtocol().lr, {"lr_from": "published"}
         way = min(episodes.way, usable)
         held = draw(labels, way, shot, QUERIES, self.episodes or EPISODES, episodes.seed, _VALIDATION)
@@ -230,9 +232,9 @@ def mean_and_interval(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def parts_of(train: Any, test: Any) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which training images (N,) are of base classes and which of validation classes; images of test classes are neither.
+    """Which training images (N,) are of base classes, and which of validation classes.
 
-    Where the classes are not divided, all are both.
+    Those of test classes are of neither; where the classes are not divided, all others are of both.
     """
     if not train.classes:
         return np.zeros(len(train), bool), np.zeros(len(train), bool)

@@ -96,7 +96,9 @@ def _of_split(layout: Layout, root: Path, folder: Path, split: str) -> list[str]
     partition, wanted = _numbers(parts_file, layout), layout.splits.index(split)
     names = sorted(name for name, part in partition.items() if split == "all" or part == wanted)
     if not names:
-        raise InputError(f"{layout.kind}: {parts_file} has no image of the {split} split (number {wanted}): copy it again.")
+        raise InputError(
+            f"{layout.kind}: {parts_file} has no image of the {split} split (number {wanted}): copy it again."
+        )
     require_files(layout, folder, names, named_files(folder, (".jpg",)), f"images of the {split} split")
     return names
 
@@ -125,7 +127,7 @@ def _marked(layout: Layout, folder: Path, names: Sequence[str], table: Path, spl
 
 
 def _landmarks(layout: Layout, path: Path) -> tuple[dict[str, int], NDArray[np.float32]]:
-    """Row of each image, and points (N, 5, 2); the file counts its images, names its columns, and has a line for each."""
+    """Row of each image, and points (N, 5, 2); before them the file counts its images and names its columns."""
     lines = rows(path)
     for expected, count in (("the number of images", 1), ("the names of 10 columns", 2 * _POINTS)):
         line, fields = next(lines, (0, []))

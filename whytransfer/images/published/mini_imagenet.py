@@ -22,8 +22,8 @@ from whytransfer.images.published.layout import Layout, named_files, require_fil
 SPLITS = ("train", "val", "test")
 LAYOUT = Layout(
     "mini-imagenet",
-    "the lists ROOT/train.csv, val.csv and test.csv (or in LIST, a folder or zip) with lines filename,label, and either "
-    "ROOT/images/n0153282900000005.jpg, ... or ImageNet's class folders ROOT/train/n01532829/*.JPEG (also below "
+    "the lists ROOT/train.csv, val.csv and test.csv (or in LIST, a folder or zip) with lines filename,label, and "
+    "either ROOT/images/n0153282900000005.jpg, ... or ImageNet's class folders ROOT/train/n01532829/*.JPEG (also below "
     "ROOT/ILSVRC/Data/CLS-LOC)",
     (*SPLITS, "train+val"),
 )
@@ -41,7 +41,7 @@ class ClassSplitFiles(Files):
 
 
 def mini_imagenet(rest: str) -> ClassSplitFiles:
-    """The set named "mini-imagenet:ROOT[:train|val|test|train+val[:LIST]]"; train are the base classes, test the novel."""
+    """The set named "mini-imagenet:ROOT[:train|val|test|train+val[:LIST]]"; train are base classes, test the novel."""
     root, parts = root_and_parts("mini-imagenet", rest, ("SPLIT", "LIST"))
     split = LAYOUT.split(parts)
     lists = Path(parts[1]).expanduser() if len(parts) > 1 and parts[1] else root
@@ -106,5 +106,7 @@ def _sorted_by_number(folder: Path, wnid: str) -> list[str]:
     numbers = {name: match for name in names if (match := _NUMBERED.search(name))}
     if len(numbers) < len(names):
         odd = next(name for name in names if name not in numbers)
-        raise InputError(f"mini-imagenet: {folder / wnid / odd} has no number as in n01532829_10.JPEG: take ImageNet's.")
+        raise InputError(
+            f"mini-imagenet: {folder / wnid / odd} has no number as in n01532829_10.JPEG: take ImageNet's."
+        )
     return sorted(names, key=lambda name: int(numbers[name][1]))

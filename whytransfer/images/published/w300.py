@@ -114,7 +114,9 @@ def _pairs(folder: Path) -> list[str]:
         raise LAYOUT.refusal(folder, "any image (*.png)")
     there = named_files(folder, (".pts",))
     if missing := [stem for stem in stems if f"{stem}.pts" not in there]:
-        raise InputError(f"300w: {folder} lacks {missing[0]}.pts ({len(missing)} of {len(stems)} images have no points)")
+        raise InputError(
+            f"300w: {folder} lacks {missing[0]}.pts ({len(missing)} of {len(stems)} images have no points)"
+        )
     return stems
 
 
