@@ -167,6 +167,12 @@ def test_omniglots_runs_pair_images_as_published(tmp_path, unpacked):
         }
 
 
+def test_episodes_are_of_the_whole_set(tmp_path):
+    cache = PixelCache.open(open_images(f"omniglot:{omniglot(tmp_path)}:runs"))
+    with pytest.raises(InputError, match="omniglot/runs: its episodes are of all 12 images, in order: use all of it"):
+        episodes_of(cache.subset(np.arange(6)))
+
+
 def test_what_is_wrong_with_omniglots_runs_is_said(tmp_path):
     omniglot(tmp_path, unpacked=True)
     labels = tmp_path / "all_runs" / "run02" / "class_labels.txt"

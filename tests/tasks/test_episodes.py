@@ -8,7 +8,16 @@ from torch import nn
 
 from whytransfer.errors import InputError
 from whytransfer.tasks import episodes as module
-from whytransfer.tasks.episodes import Episodes, LinearProtocol, classes_with, draw, fixed, linear, prototypes
+from whytransfer.tasks.episodes import (
+    Episodes,
+    LinearProtocol,
+    classes_with,
+    draw,
+    fixed,
+    linear,
+    linear_logits,
+    prototypes,
+)
 
 LABELS = np.array([0] * 9 + [1] * 12 + [2] * 7 + [3] * 2 + [4] * 15 + [-1] * 3)
 
@@ -44,9 +53,7 @@ def test_all_episodes_at_once_are_torchs_sgd_one_by_one(shot, width, monkeypatch
     monkeypatch.setattr(module, "_CELLS", 600)  # several blocks
     x, e = features(width), draw(LABELS, 3, shot, 2, 4, seed=5)
     p, lrs = LinearProtocol(rounds=12), (0.01, 0.3)
-    gram, start, cross, cross_start = module._products(x, e)
-    a, c = module._descend(gram, start, torch.from_numpy(e.support_labels), e, lrs, p)
-    logits = cross @ a + c[:, None, None, None] * cross_start
+    logits = linear_logits(x, e, np.arange(4), lrs, p)
     predicted = linear(x, e, lrs, p)
     assert logits.shape == (2, 4, 6, 3) and predicted.shape == (2, 4, 6)
     for i, lr in enumerate(lrs):

@@ -109,15 +109,23 @@ def read_list(path: Path) -> dict[str, str]:
 
 def splits_of(images: Any) -> dict[str, str]:
     """{class: split} of a set, or of the set that a PixelCache or a subset is of; {} where classes are not divided."""
-    return dict(_of_source(images, "class_splits") or {})
+    return dict(getattr(_source(images, "class_splits"), "class_splits", {}))
 
 
 def episodes_of(images: Any) -> tuple[Episode, ...]:
-    """The episodes that the authors of a set have fixed; () where there are none."""
-    return tuple(_of_source(images, "episodes") or ())
+    """The episodes that the authors of a set have fixed; () where there are none.
+
+    They are positions in the whole set: raises InputError for a part of it.
+    """
+    source = _source(images, "episodes")
+    found = tuple(getattr(source, "episodes", ()))
+    if found and not np.array_equal(source.labels, images.labels):
+        raise InputError(f"{images.name}: its episodes are of all {len(source)} images, in order: use all of it")
+    return found
 
 
-def _of_source(images: Any, attribute: str) -> Any:
+def _source(images: Any, attribute: str) -> Any:
+    """The set that tells: images itself, or what it is a cache or a part of."""
     while not hasattr(images, attribute) and hasattr(images, "images"):
         images = images.images
-    return getattr(images, attribute, None)
+    return images

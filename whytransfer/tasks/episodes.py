@@ -123,7 +123,7 @@ def prototypes(features: Tensor, episodes: Episodes) -> Tensor:
     features (N, D) are those of all images.
     """
     predicted = []
-    for rows in _blocks(episodes, features.shape[1]):
+    for rows in _blocks(episodes, features.shape[1], np.arange(len(episodes))):
         x, q = _taken(features, episodes, rows)
         labels = torch.from_numpy(episodes.support_labels[rows]).to(x.device)
         member = torch.nn.functional.one_hot(labels, episodes.way).to(x.dtype)  # (E, S, W)
@@ -135,19 +135,29 @@ def prototypes(features: Tensor, episodes: Episodes) -> Tensor:
 
 def linear(features: Tensor, episodes: Episodes, lrs: tuple[float, ...], protocol: LinearProtocol) -> Tensor:
     """Class (L, E, Q) by the linear classifier at each learning rate; -1 where the descent ran away."""
-    gram, start, cross, cross_start = _products(features, episodes)
-    labels = torch.from_numpy(episodes.support_labels).to(gram.device)
-    coefficients, kept = _descend(gram, start, labels, episodes, lrs, protocol)
-    logits = cross @ coefficients + kept[:, None, None, None] * cross_start  # (L, E, Q, W)
-    return torch.where(logits.isfinite().all(3), logits.argmax(3), -1)
+    predicted = []
+    support, query = episodes.support.shape[1], episodes.query.shape[1]
+    for rows in _ranges(np.arange(len(episodes)), support * (support + query)):
+        logits = linear_logits(features, episodes, rows, lrs, protocol)
+        predicted.append(torch.where(logits.isfinite().all(3), logits.argmax(3), -1))
+    return torch.cat(predicted, dim=1)
 
 
-def _products(features: Tensor, episodes: Episodes) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def linear_logits(
+    features: Tensor, episodes: Episodes, rows: NDArray[np.int64], lrs: tuple[float, ...], protocol: LinearProtocol
+) -> Tensor:
+    """Logits (L, E, Q, W) of these episodes' queries at each learning rate, in double precision."""
+    gram, start, cross, cross_start = _products(features, episodes, rows)
+    a, kept = _descend(gram, start, episodes, rows, lrs, protocol)
+    return cross @ a + kept[:, None, None, None] * cross_start
+
+
+def _products(features: Tensor, episodes: Episodes, chosen: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """X X' (E, S, S), X W0' (E, S, W), Q X' (E, Q, S) and Q W0' (E, Q, W); the bias is a feature that is always 1."""
     parts = []
     bound = features.shape[1] ** -0.5  # nn.Linear's start, for weights and bias
     width = features.shape[1] + 1
-    for rows in _blocks(episodes, 2 * width):
+    for rows in _blocks(episodes, 2 * width, chosen):
         x, q = (torch.cat([f, f.new_ones(*f.shape[:2], 1)], dim=2) for f in _taken(features, episodes, rows))
         u = episodes.draws(rows, _WEIGHTS, episodes.way * width).reshape(len(rows), episodes.way, width)
         w = torch.from_numpy(bound * (2 * u - 1)).to(x)
@@ -157,16 +167,22 @@ def _products(features: Tensor, episodes: Episodes) -> tuple[Tensor, Tensor, Ten
 
 
 def _descend(
-    gram: Tensor, start: Tensor, labels: Tensor, episodes: Episodes, lrs: tuple[float, ...], p: LinearProtocol
+    gram: Tensor,
+    start: Tensor,
+    episodes: Episodes,
+    chosen: NDArray[np.int64],
+    lrs: tuple[float, ...],
+    p: LinearProtocol,
 ) -> tuple[Tensor, Tensor]:
     """A (L, E, S, W) and c (L,) of the weights c W0 + A' X after all rounds."""
+    labels = torch.from_numpy(episodes.support_labels[chosen]).to(gram.device)
     rate = torch.tensor(lrs, dtype=gram.dtype, device=gram.device)
     kept, pull = torch.ones_like(rate), torch.zeros_like(rate)  # c and its momentum
     a = gram.new_zeros(len(lrs), *start.shape)
     velocity = torch.zeros_like(a)
-    every, first = np.arange(len(episodes)), True
+    first = True
     for again in range(p.rounds):
-        shuffled = episodes.draws(every, _ORDER, gram.shape[1], again).argsort(1, kind="stable")
+        shuffled = episodes.draws(chosen, _ORDER, gram.shape[1], again).argsort(1, kind="stable")
         for rows in torch.from_numpy(shuffled).to(gram.device).split(p.batch, dim=1):  # (E, b)
             seen = gram.gather(1, rows[..., None].expand(-1, -1, gram.shape[2]))  # (E, b, S)
             from_start = start.gather(1, rows[..., None].expand(-1, -1, start.shape[2]))
@@ -182,11 +198,14 @@ def _descend(
     return a, kept
 
 
-def _blocks(episodes: Episodes, width: int) -> list[NDArray[np.int64]]:
+def _blocks(episodes: Episodes, width: int, chosen: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """Episodes in ranges whose features fit."""
-    images = episodes.support.shape[1] + episodes.query.shape[1]
-    count = max(1, _CELLS // (images * width))
-    return [np.arange(k, min(k + count, len(episodes))) for k in range(0, len(episodes), count)]
+    return _ranges(chosen, (episodes.support.shape[1] + episodes.query.shape[1]) * width)
+
+
+def _ranges(chosen: NDArray[np.int64], cells: int) -> list[NDArray[np.int64]]:
+    """Ranges of episodes that each take so many cells."""
+    return np.split(chosen, range(max(1, _CELLS // cells), len(chosen), max(1, _CELLS // cells)))
 
 
 def _taken(features: Tensor, episodes: Episodes, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
