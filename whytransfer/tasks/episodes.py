@@ -64,20 +64,19 @@ def draw(
     table = np.full((len(usable), sizes.max()), -1, dtype=np.int64)
     for row, p in zip(table, places, strict=True):
         row[: len(p)] = p
-    empty = Episodes(*(np.empty((0, 0), np.int64) for _ in range(4)), way, seed, purpose)
     chosen = []
     block = max(1, _CELLS // (way * table.shape[1]))
     for start in range(0, count, block):
         rows = np.arange(start, min(start + block, count))
-        picked = empty.draws(rows, _CLASSES, len(usable)).argsort(1, kind="stable")[:, :way]  # (B, W)
-        u = empty.draws(rows, _IMAGES, way * table.shape[1]).reshape(len(rows), way, -1)
+        picked = uniform(seed, purpose, rows, 0, _CLASSES, len(usable)).argsort(1, kind="stable")[:, :way]  # (B, W)
+        u = uniform(seed, purpose, rows, 0, _IMAGES, way * table.shape[1]).reshape(len(rows), way, -1)
         u[np.arange(table.shape[1]) >= sizes[picked][..., None]] = np.inf  # a class may have fewer than the largest
         order = u.argsort(2, kind="stable")[..., :each]
         chosen.append(np.take_along_axis(table[picked], order, axis=2))  # (B, W, each)
     images = np.concatenate(chosen)
-    of_class = np.broadcast_to(np.arange(way)[:, None], (count, way, each))
-    parts = (a[..., b].reshape(count, -1).copy() for a in (images, of_class) for b in (slice(shot), slice(shot, None)))
-    return Episodes(*parts, way, seed, purpose)
+    support, query = images[..., :shot].reshape(count, -1), images[..., shot:].reshape(count, -1)
+    of_support, of_query = (np.tile(np.repeat(np.arange(way), n), (count, 1)) for n in (shot, queries))
+    return Episodes(support, query, of_support, of_query, way, seed, purpose)
 
 
 def classes_with(labels: NDArray[np.int64], images: int) -> tuple[NDArray[np.int64], int]:
@@ -94,15 +93,15 @@ def fixed(episodes: tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...], lab
     shapes = {(len(support), len(query), len(np.unique(labels[support]))) for support, query in episodes}
     if len(shapes) != 1:
         raise InputError(f"the fixed episodes of a set must be of one size, found {sorted(shapes)}")
-    tables = []
+    of_support, of_query = [], []
     for support, query in episodes:
         classes = np.unique(labels[support])
         if not np.isin(labels[query], classes).all():
             raise InputError("a query image of a fixed episode is of a class that its support images are not of")
-        tables.append(
-            (support, query, np.searchsorted(classes, labels[support]), np.searchsorted(classes, labels[query]))
-        )
-    return Episodes(*(np.stack(column) for column in zip(*tables, strict=True)), next(iter(shapes))[2], seed)
+        of_support.append(np.searchsorted(classes, labels[support]))
+        of_query.append(np.searchsorted(classes, labels[query]))
+    supports, queries = (np.stack(column) for column in zip(*episodes, strict=True))
+    return Episodes(supports, queries, np.stack(of_support), np.stack(of_query), next(iter(shapes))[2], seed)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -155,7 +155,7 @@ class Landmarks:
             yield Result(
                 model_name(backbone), data_name(self.train, self.test), task, metric, value, unit, direction, n, seed,
                 low, high, {**shared, **more},
-            )  # type: ignore[arg-type]  # fmt: skip
+            )  # fmt: skip
 
     def _schedules(self) -> tuple[Schedule, Schedule]:
         """The paper's epochs over these images, and what is run of them."""
@@ -264,7 +264,7 @@ class Landmarks:
         }
 
 
-Score = tuple[str, str, str, int, tuple[bootstrap.Array, bootstrap.Statistic], dict[str, Any]]
+Score = tuple[str, str, Literal["higher", "lower"], int, tuple[bootstrap.Array, bootstrap.Statistic], dict[str, Any]]
 
 
 def scores(truth: NDArray[np.float64], predicted: NDArray[np.float64], table: KeypointTable) -> Iterator[Score]:

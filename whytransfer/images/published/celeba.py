@@ -133,7 +133,8 @@ def _landmarks(layout: Layout, path: Path) -> tuple[dict[str, int], NDArray[np.f
         line, fields = next(lines, (0, []))
         if len(fields) != count:
             raise layout.damaged(path, line, expected, " ".join(fields))
-    row_of, numbers = {}, []
+    row_of: dict[str, int] = {}
+    numbers: list[list[float]] = []
     for line, fields in lines:
         try:
             values = [float(field) for field in fields[1:]]
