@@ -148,7 +148,8 @@ def linear_logits(
     """Logits (L, E, Q, W) of these episodes' queries at each learning rate, in double precision."""
     gram, start, cross, cross_start = _products(features, episodes, rows)
     a, kept = _descend(gram, start, episodes, rows, lrs, protocol)
-    return cross @ a + kept[:, None, None, None] * cross_start
+    logits = (cross @ a.flatten(2)).unflatten(2, a.shape[2:])  # (E, Q, L, W)
+    return (logits + kept[:, None] * cross_start[:, :, None]).permute(2, 0, 1, 3)
 
 
 def _products(features: Tensor, episodes: Episodes, chosen: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -173,26 +174,26 @@ def _descend(
     lrs: tuple[float, ...],
     p: LinearProtocol,
 ) -> tuple[Tensor, Tensor]:
-    """A (L, E, S, W) and c (L,) of the weights c W0 + A' X after all rounds."""
+    """A (E, S, L, W) and c (L,) of the weights c W0 + A' X after all rounds."""
     labels = torch.from_numpy(episodes.support_labels[chosen]).to(gram.device)
     rate = torch.tensor(lrs, dtype=gram.dtype, device=gram.device)
     kept, pull = torch.ones_like(rate), torch.zeros_like(rate)  # c and its momentum
-    a = gram.new_zeros(len(lrs), *start.shape)
-    velocity = torch.zeros_like(a)
-    first = True
+    a = gram.new_zeros(*start.shape[:2], len(lrs), start.shape[2])  # (E, S, L, W): one product for all rates
+    velocity, first = torch.zeros_like(a), True
     for again in range(p.rounds):
         shuffled = episodes.draws(chosen, _ORDER, gram.shape[1], again).argsort(1, kind="stable")
         for rows in torch.from_numpy(shuffled).to(gram.device).split(p.batch, dim=1):  # (E, b)
             seen = gram.gather(1, rows[..., None].expand(-1, -1, gram.shape[2]))  # (E, b, S)
             from_start = start.gather(1, rows[..., None].expand(-1, -1, start.shape[2]))
-            slope = torch.softmax(seen @ a + kept[:, None, None, None] * from_start, dim=3)  # (L, E, b, W)
-            target = labels.gather(1, rows)[None, ..., None].expand(len(lrs), -1, -1, 1)
+            logits = (seen @ a.flatten(2)).unflatten(2, a.shape[2:])  # (E, b, L, W)
+            slope = torch.softmax(logits.add_(kept[:, None] * from_start[:, :, None]), dim=3)
+            target = labels.gather(1, rows)[..., None, None].expand(-1, -1, len(lrs), 1)
             slope.scatter_add_(3, target, slope.new_full((1,), -1.0).expand(target.shape))
             fresh = 1.0 if first else 1 - p.dampening  # torch takes the first gradient whole
             velocity.mul_(p.momentum).add_(a, alpha=fresh * p.weight_decay)
-            velocity.scatter_add_(2, rows[None, ..., None].expand_as(slope), slope * (fresh / rows.shape[1]))
+            velocity.scatter_add_(1, rows[..., None, None].expand_as(slope), slope.mul_(fresh / rows.shape[1]))
+            a.addcmul_(velocity, -rate[:, None])
             pull = p.momentum * pull + fresh * p.weight_decay * kept
-            a -= rate[:, None, None, None] * velocity
             kept, first = kept - rate * pull, False
     return a, kept
 
