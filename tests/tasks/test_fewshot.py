@@ -66,17 +66,17 @@ def test_every_number_is_that_of_the_parts(toy, tmp_path):
     base, novel = colours(0, 4, 22), colours(50, 6, 20, noise=60)
     before = fingerprint(toy)
     found = of(TASKS["fewshot"](base, novel, size_px=8, episodes=20, folder=tmp_path).run(toy, 3))
-    tasks = [("fewshot-5way-1shot", m) for m in ("prototypes", "linear")]
-    tasks += [("fewshot-5way-5shot", m) for m in ("prototypes", "linear")] + [("fewshot-base", "base_top1")]
+    tasks = [(f"fewshot-5way-{k}shot", f"{m}_5way_{k}shot") for k in (1, 5) for m in ("prototypes", "linear")]
+    tasks.append(("fewshot-base", "base_top1"))
     assert list(found) == tasks and fingerprint(toy) == before
     x = extract(toy, novel, 8, resize_px=9).vectors
     for shot in (1, 5):
         episodes = draw(novel.labels, 5, shot, 15, 20, seed=3)
-        r = found[f"fewshot-5way-{shot}shot", "prototypes"]
+        r = found[f"fewshot-5way-{shot}shot", f"prototypes_5way_{shot}shot"]
         accuracy = 100 * (prototypes(x, episodes).numpy() == episodes.query_labels).mean(1)
         assert r.value == pytest.approx(accuracy.mean()) and r.n == 20 and r.direction == "higher"
         assert r.high - r.value == pytest.approx(1.96 * accuracy.std() / 20**0.5) == pytest.approx(r.value - r.low)
-        r = found[f"fewshot-5way-{shot}shot", "linear"]
+        r = found[f"fewshot-5way-{shot}shot", f"linear_5way_{shot}shot"]
         lr = r.provenance["sgd"]["lr"]
         assert lr == fewshot.LRS[int(np.argmax(r.provenance["validation_accuracy"]))]
         predicted = linear(x, episodes, (lr,), LinearProtocol(lr))[0].numpy()
@@ -131,15 +131,15 @@ def test_prototypes_alone_never_look_at_the_training_images(toy):
     train = Untouched(np.zeros(4, int), ("0",), "train")
     task = FewShot(train, colours(50, 5, 16, noise=1), size_px=8, protocol="prototypes", shot=1, episodes=9)
     (result,) = task.run(toy)
-    assert result.value > 95 and result.metric == "prototypes" and result.data == "train -> colours-50"
+    assert result.value > 95 and result.metric == "prototypes_5way_1shot" and result.data == "train -> colours-50"
 
 
 def test_one_set_for_both_neither_chooses_nor_is_base(toy):
     """As in cross-domain few-shot learning, where all of a data set is novel."""
     novel = colours(50, 5, 17)
     found = of(FewShot(novel, novel, size_px=8, shot=1, episodes=4).run(toy))
-    assert set(m for _, m in found) == {"prototypes", "linear"}
-    assert found["fewshot-5way-1shot", "linear"].provenance["lr_from"] == "published"
+    assert {m for _, m in found} == {"prototypes_5way_1shot", "linear_5way_1shot"}
+    assert found["fewshot-5way-1shot", "linear_5way_1shot"].provenance["lr_from"] == "published"
 
 
 def test_published_runs_are_scored_by_their_error(toy, tmp_path):

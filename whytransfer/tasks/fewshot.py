@@ -134,14 +134,16 @@ class FewShot:
             found[name] = predicted, {**chosen, "fit_seconds": round(time.perf_counter() - started, 3)}
         where = self._keep(backbone, task, episodes, {name: p for name, (p, _) in found.items()}, shared)
         published = task.endswith("published")
+        setting = task.removeprefix("fewshot-").replace("-", "_")  # in the metric too: tables show it, not the task
         for name, (predicted, chosen) in found.items():
             accuracy = 100 * (predicted.cpu().numpy() == episodes.query_labels).mean(1)
+            metric = f"{name}_error" if published else f"{name}_{setting}"
             value, half = mean_and_interval(100 - accuracy if published else accuracy)
             told = {**self._told(episodes), "predictions": where}
             yield Result(
-                model_name(backbone), data_name(self.train, self.test), task, f"{name}_error" if published else name,
-                value, "%", "lower" if published else "higher", len(episodes), episodes.seed, value - half,
-                value + half, {**shared, **chosen, **told},
+                model_name(backbone), data_name(self.train, self.test), task, metric, value, "%",
+                "lower" if published else "higher", len(episodes), episodes.seed, value - half, value + half,
+                {**shared, **chosen, **told},
             )  # fmt: skip
 
     def _told(self, episodes: Episodes) -> dict[str, Any]:
