@@ -4,7 +4,8 @@ Question   On tiny_imagenet_40 (64 px, 40 classes): how do supervised, MoCo v2 (
            under three recipes stand against random features, read out on its own val images and on caltech101_128?
 Command    uv run python studies/first_answer.py --data FOLDER --out runs/first-answer [--seeds 0 1 2] [--epochs 15]
 Minutes    about 50 per seed on two cores (bf16); --small: one minute, numbers without meaning
-Expect     every pretraining but moco-v2 above random features; supervised first on its own classes
+Expect     supervised first on its own classes; moco-v2-small above random features under default views; the paper's
+           moco-v2 and the spatial and appearance views: open (docs/results/first-answer.md has what came out)
 
 FOLDER holds tiny_imagenet_40.zip and caltech101_128.zip. Nothing is tuned on the val images: moco-v2-small's settings
 were chosen on a held-out sixth of the training images. Running the command again goes on where it was stopped.

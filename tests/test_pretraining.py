@@ -126,6 +126,25 @@ def test_ctrl_c_saves_and_the_run_goes_on(uninterrupted, tmp_path):
     assert same(weights(out), weights(uninterrupted[0]))
 
 
+def test_a_kill_between_checkpoint_and_metrics_loses_no_row(uninterrupted, tmp_path, monkeypatch):
+    from whytransfer.runs import RunFolder
+
+    save = RunFolder._save_metrics
+
+    def killed(self, rows):
+        if len(rows) == 2:
+            raise MemoryError("killed")
+        save(self, rows)
+
+    monkeypatch.setattr(RunFolder, "_save_metrics", killed)
+    with pytest.raises(MemoryError):
+        whytransfer.pretrain(out=tmp_path / "run", **SMALL)
+    monkeypatch.setattr(RunFolder, "_save_metrics", save)
+    whytransfer.pretrain(out=tmp_path / "run", **SMALL)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2] and same(weights(tmp_path / "run"), weights(uninterrupted[0]))
+
+
 def test_iterations_end_inside_an_epoch_and_a_stop_at_its_end_loses_nothing(tmp_path):
     settings = {**SMALL, "method": "simclr-small", "queue": None, "splits": None, "epochs": None, "iterations": 8}
     whole = whytransfer.pretrain(out=tmp_path / "whole", **settings, monitor=False)
@@ -322,6 +341,10 @@ def test_processes_agree_when_to_save_and_when_to_stop(tmp_path):
     assert ended.returncode == 0, ended.stderr
     (line,) = ended.stdout.splitlines()
     assert json.loads(line)["loss"] > 0 and (tmp_path / "run" / "backbone.safetensors").exists()
+    command.append("--seed=1")
+    refused = call()
+    assert refused.returncode == 2 and refused.stdout == "" and "Traceback" not in refused.stderr, refused.stderr
+    assert refused.stderr.count("holds a run of another configuration") == 1
 
 
 class Toy(torch.nn.Module):

@@ -1,9 +1,11 @@
 """Progress: durations in words, silence when asked, lines with an ETA where there is no terminal."""
 
+import io
 import sys
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from whytransfer import progress
 
@@ -82,7 +84,13 @@ def test_no_work_no_bar(capsys):
 
 def test_a_terminal_gets_a_bar_that_goes_away(capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    shown = io.StringIO()
+    terminal = Console(file=shown, force_terminal=True, width=100, _environ={})
+    monkeypatch.setattr(progress, "_console", terminal)
     with progress.bar("steps", 4) as update:
         for done in range(5):
             update(done, f"loss {done}")
+    text = shown.getvalue()
+    assert "steps" in text and "4/4" in text and "loss 4" in text and "ETA" in text
+    assert text.rstrip().endswith("\x1b[2K") or text.endswith("\x1b[2K")  # its last line is wiped away
     assert capsys.readouterr().out == ""

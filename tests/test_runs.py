@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,25 @@ def test_a_new_folder_gets_its_card_and_an_equal_one_reopens_it(tmp_path):
     run = RunFolder.open(tmp_path / "run", card())
     assert not run.finished and run.load() is None
     assert RunFolder.open(tmp_path / "run", card()).card["config"] == card()["config"]
+
+
+def test_of_two_that_start_here_the_second_finds_the_card_of_the_first(tmp_path, monkeypatch):
+    start = RunFolder._start
+
+    def late(self, mine):
+        monkeypatch.setattr(RunFolder, "_start", start)
+        (self.path / "card.json").write_text(json.dumps({**card(lr=0.2), "finished": False}))  # the first one's
+        start(self, mine)
+
+    monkeypatch.setattr(RunFolder, "_start", late)
+    with pytest.raises(InputError, match="lr: 0.2 there, 0.1 asked for"):
+        RunFolder.open(tmp_path, card())
+    with RunFolder.open(tmp_path, card(lr=0.2)).locked():
+        RunFolder.open(tmp_path, card(lr=0.2))  # another rank of the run that holds the lock
+
+
+def test_sources_are_part_of_the_version():
+    assert re.fullmatch(r"\d\S*, sources [0-9a-f]{12}", versions()["whytransfer"])
 
 
 def test_another_configuration_is_refused_naming_the_keys(tmp_path):

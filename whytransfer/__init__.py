@@ -1,7 +1,7 @@
 """Visual pretraining that explains itself: pretrain, transfer, diagnose, report.
 
-The commands as functions: `pretrain`, `transfer`, `show_views`, `show_masks`, `doctor`, `demo`; and
-`load_backbone("SPEC")`.
+The commands as functions: `pretrain`, `transfer`, `show_views`, `show_masks`, `make_masks`, `masks_quality`,
+`rank_masks`, `doctor`, `demo`; and `load_backbone("SPEC")`.
 They are imported when first used, so that `whytransfer --help` need not wait for PyTorch.
 """
 
@@ -17,6 +17,7 @@ _FUNCTIONS = {
     "show_masks": "whytransfer.commands.show_masks",
     "make_masks": "whytransfer.commands.masks",
     "masks_quality": "whytransfer.commands.masks_quality",
+    "rank_masks": "whytransfer.commands.rank",
     "doctor": "whytransfer.commands.doctor",
     "demo": "whytransfer.commands.demo",
     "load_backbone": "whytransfer.backbones.load",

@@ -62,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.stderr.write(f"whytransfer: {error}\n")
         sys.exit(2 if isinstance(error, InputError) else 1)
     except KeyboardInterrupt:
-        goes_on = " The same command goes on from the last save." if type(settings) in RESUMED else ""
+        goes_on = (
+            " The same command goes on from the last save, where there is one." if type(settings) in RESUMED else ""
+        )
         sys.stderr.write(f"whytransfer: stopped.{goes_on}\n")
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
@@ -82,7 +84,7 @@ def parse(arguments: list[str]) -> Any:
             commands = commands[""]
             break
         if name in ("-h", "--help", "--version"):
-            return _top_level(name)
+            return _top_level(name, " ".join(path))
         if name not in commands:
             raise unknown_name("command", " ".join([*path, name]), [" ".join([*path, c]).strip() for c in commands])
         path.append(name)
@@ -98,13 +100,17 @@ def parse(arguments: list[str]) -> Any:
         )
 
 
-def _top_level(name: str) -> None:
+def _top_level(name: str, below: str = "") -> None:
+    """The version, or the commands whose names begin with `below`."""
     if name == "--version":
         from importlib.metadata import version
 
         sys.stdout.write(f"whytransfer {version('whytransfer')}\n")
     else:
-        lines = (f"  {command:15}{(s.__doc__ or '').splitlines()[0]}\n" for command, s in _settings_by_command())
+        shown = [
+            (command, s) for command, s in _settings_by_command() if f"{command} ".startswith(f"{below} ".lstrip())
+        ]
+        lines = (f"  {command:15}{(s.__doc__ or '').splitlines()[0]}\n" for command, s in shown)
         sys.stdout.write(f"{DESCRIPTION}\nCommands:\n{''.join(lines)}")
     sys.exit(0)
 

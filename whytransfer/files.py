@@ -38,6 +38,26 @@ def atomic_write(
 
 
 @contextlib.contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold a lock file against other processes (advisory; released by the system when the process dies).
+
+    Yields whether it was got: with wait=False it is False at once where another holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        yield True
+        return
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+@contextlib.contextmanager
 def full_disk_told(path: Path, advice: str) -> Iterator[None]:
     """Turn what is raised when `path` is written to a full disk, however it is wrapped, into a RunError."""
     try:

@@ -6,15 +6,19 @@ same data.
 
 from __future__ import annotations
 
+import functools
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from whytransfer.chance import permutation
 from whytransfer.errors import InputError
+from whytransfer.memory import usable_cores
 
 T = TypeVar("T")
 
@@ -44,6 +48,19 @@ def batch_indices(seed: int, epoch: int, images: int, batch: int, rank: int = 0,
         raise InputError(f"--batch {batch} cannot be split over {world} processes; choose a multiple of {world}.")
     order = permutation(seed, epoch, images)[: steps * batch].reshape(steps, world, batch // world)
     return order[:, rank]
+
+
+def pictures(pixels: Any, indices: Iterable[int]) -> list[NDArray[np.uint8]]:
+    """pixels.pixels(i) of each; those of a set that does not fit its cache are decoded on all cores."""
+    rows = [int(i) for i in indices]
+    if not getattr(pixels, "decodes", False):
+        return [pixels.pixels(i) for i in rows]
+    return list(_decoders().map(pixels.pixels, rows))
+
+
+@functools.cache
+def _decoders() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(usable_cores(), thread_name_prefix="decoding")
 
 
 def ahead(make: Callable[[T], object], items: Iterable[T], depth: int) -> Iterator:

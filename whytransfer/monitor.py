@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from whytransfer.images import match_classes
+from whytransfer.loading import pictures
 from whytransfer.nn.collapse import effective_rank, spread
 from whytransfer.nn.knn import knn_predict
 from whytransfer.views.engine import Viewer, eval_views
@@ -94,16 +95,14 @@ class Monitor:
         return 100 * float((predicted == truth).float().mean())
 
     def _pair_matching(self, backbone: nn.Module) -> float:
-        pixels = [self.images.pixels(int(i)) for i in self._pairs]
+        pixels = pictures(self.images, self._pairs)
         views = self._viewer(pixels, self._pairs, self.images.labels[self._pairs], epoch=0)
         a, b = (nn.functional.normalize(self._forward(backbone, v), dim=1) for v in views.images)  # (P, D)
         return 100 * float(((a @ b.T).argmax(1) == torch.arange(len(a))).float().mean())
 
     def _features(self, backbone: nn.Module, images: Any, indices: np.ndarray) -> Tensor:
         chunks = np.array_split(indices, max(1, len(indices) // 250))
-        return torch.cat(
-            [self._forward(backbone, eval_views([images.pixels(int(i)) for i in c], self.size_px)) for c in chunks]
-        )
+        return torch.cat([self._forward(backbone, eval_views(pictures(images, c), self.size_px)) for c in chunks])
 
     def _forward(self, backbone: nn.Module, images: Tensor) -> Tensor:
         device = next(backbone.parameters()).device

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from whytransfer import progress
 from whytransfer.errors import RunError
 from whytransfer.files import full_disk_told
-from whytransfer.loading import ahead, batch_indices, steps_per_epoch
+from whytransfer.loading import ahead, batch_indices, pictures, steps_per_epoch
 from whytransfer.monitor import Monitor
 from whytransfer.nn.bank import MemoryBank
 from whytransfer.nn.queue import KeyQueue
@@ -194,7 +194,7 @@ class Pretraining:
         return merged["loss"].mean()
 
     def _views(self, indices: np.ndarray, epoch: int) -> Views:
-        pixels = [self.pixels.pixels(int(i)) for i in indices]
+        pixels = pictures(self.pixels, indices)
         regions = None if self.regions is None else [self.regions.regions(int(i)) for i in indices]
         boxes = None if self.boxes is None else [self.boxes.boxes(int(i)) for i in indices]
         return self.viewer(pixels, indices, self.pixels.labels[indices], epoch, regions, boxes)
@@ -299,7 +299,7 @@ class Pretraining:
             "knn_query_count": self.monitor.query_count if self.monitor else None,
         }
         if self.fabric.is_global_zero:
-            self.run.finish(self.method.backbone.state_dict(), result)
+            self.run.finish(self.method.backbone.state_dict(), result, self.state.metrics)
         return result
 
 

@@ -10,6 +10,8 @@ tensorboard/          the same scalars, step by step
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import json
 import pickle
 import platform
@@ -22,10 +24,13 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 
 from whytransfer.errors import InputError
-from whytransfer.files import atomic_write, remove_asides, writable_folder
+from whytransfer.files import atomic_write, locked, remove_asides, writable_folder
 
 WRITTEN = ("card.json", "config.yaml", "checkpoint.pt", "metrics.jsonl", "backbone.safetensors")
-GO_ON = "Free some space and run the same command again: the run goes on from its last checkpoint."
+GO_ON = (
+    "Free some space and run the same command again: the run goes on from its last checkpoint, or starts again where "
+    "there is none."
+)
 
 
 def write_json(path: Path, content: Any, advice: str = GO_ON) -> None:
@@ -63,17 +68,21 @@ class RunFolder:
         that cannot be written or holds something else.
         """
         run = cls(writable_folder(path))
-        if run._card_path.exists():
-            run.card = read_card(run._card_path)
-            run._refuse_other(json.loads(json.dumps(card["config"])))
-        elif any(p for p in run.path.iterdir() if not p.name.startswith(".")):
-            raise InputError(
-                f"--out {run.path} is not empty and holds no card.json, so it is not a run. Choose another folder."
-            )
-        else:
-            run.card = {**json.loads(json.dumps(card)), "finished": False}
-            write_json(run._card_path, run.card)
+        if not run._card_path.exists():
+            with run.locked():  # of two processes that start here, the second must find the card of the first
+                run._start(json.loads(json.dumps(card)))
+        run.card = read_card(run._card_path)
+        run._refuse_other(json.loads(json.dumps(card["config"])))
         return run
+
+    def _start(self, card: dict[str, Any]) -> None:
+        if self._card_path.exists():
+            return
+        if any(p for p in self.path.iterdir() if not p.name.startswith(".")):
+            raise InputError(
+                f"--out {self.path} is not empty and holds no card.json, so it is not a run. Choose another folder."
+            )
+        write_json(self._card_path, {**card, "finished": False})
 
     def _refuse_other(self, config: Mapping[str, Any]) -> None:
         before = self.card["config"]
@@ -114,27 +123,21 @@ class RunFolder:
 
         Once it is held, files that a killed process had half written are removed.
         """
-        try:
-            import fcntl
-        except ImportError:  # not on Windows
-            yield
-            return
-        with open(self.path / ".lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise InputError(
-                    f"another process is working in {self.path}; wait for it or choose another --out."
-                ) from None
+        with locked(self.path / ".lock", wait=False) as mine:
+            if not mine:
+                raise InputError(f"another process is working in {self.path}; wait for it or choose another --out.")
             remove_asides(self.path, WRITTEN)
             yield
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Replace the checkpoint and the metrics file."""
         atomic_write(self._checkpoint_path, lambda file: torch.save(dict(state), file), GO_ON)
-        lines = "".join(json.dumps(row) + "\n" for row in state["metrics"]).encode()
-        atomic_write(self.path / "metrics.jsonl", lambda file: file.write(lines), GO_ON)
+        self._save_metrics(state["metrics"])
         self.last_saved = state["step"]
+
+    def _save_metrics(self, rows: list[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        atomic_write(self.path / "metrics.jsonl", lambda file: file.write(lines), GO_ON)
 
     def load(self) -> dict[str, Any] | None:
         """The last checkpoint, or None when the run has not saved yet."""
@@ -151,8 +154,11 @@ class RunFolder:
         self.last_saved = state["step"]
         return state
 
-    def finish(self, backbone: Mapping[str, torch.Tensor], result: Mapping[str, Any]) -> None:
-        """Write the backbone's weights, then mark the card as finished."""
+    def finish(
+        self, backbone: Mapping[str, torch.Tensor], result: Mapping[str, Any], metrics: list[dict[str, Any]]
+    ) -> None:
+        """Write the metrics (a kill may have come between them and the checkpoint), the backbone, the finished card."""
+        self._save_metrics(metrics)
         content = safetensors_bytes({k: v.detach().cpu().contiguous() for k, v in backbone.items()})
         atomic_write(self.path / "backbone.safetensors", lambda file: file.write(content), GO_ON)
         self.card = {**self.card, "finished": True, "result": dict(result)}
@@ -168,7 +174,7 @@ def versions() -> dict[str, str]:
     turbo = features.version_feature("libjpeg_turbo") or "no"
     names = ("torch", "torchvision", "numpy", "numba", "pillow", "lightning-fabric", "scikit-learn")
     return {
-        "whytransfer": version("whytransfer"),
+        "whytransfer": f"{version('whytransfer')}, sources {_sources()}",
         "python": platform.python_version(),
         **{name: version(name) for name in names},
         "jpeg decoder": f"libjpeg-turbo {turbo} / jpeg {features.version_codec('jpg')}",
@@ -176,6 +182,16 @@ def versions() -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "platform": platform.platform(),
     }
+
+
+@functools.cache
+def _sources() -> str:
+    """A hash of this package's files: two states of the code between releases are told apart by it."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(f"{path.relative_to(package).as_posix()}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _processor() -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from whytransfer.loading import pictures
 from whytransfer.nn.schedules import Training, build_optimizer
 from whytransfer.records import Views
 
@@ -34,8 +35,8 @@ def reading_rate(pixels: Any, batch: int, seconds: float = 2.0) -> float:
     turns = iter(range(10**9))
 
     def read() -> None:
-        for i in order[next(turns) % len(order)]:
-            pixels.pixels(int(i)).max()
+        for picture in pictures(pixels, order[next(turns) % len(order)]):
+            picture.max()
 
     return rate(read, order.shape[1], seconds)
 
@@ -60,7 +61,7 @@ def _finish(device: torch.device) -> None:
 
 def make_views(pixels: Any, viewer: Any, indices: np.ndarray) -> Views:
     """The views of some images in epoch 0."""
-    return viewer([pixels.pixels(int(i)) for i in indices], indices, pixels.labels[indices], 0)
+    return viewer(pictures(pixels, indices), indices, pixels.labels[indices], 0)
 
 
 def step_rate(

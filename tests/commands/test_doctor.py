@@ -51,6 +51,29 @@ def test_a_measured_machine_has_every_promised_figure(monkeypatch):
     assert found["bfloat16"].startswith(("yes", "no")) and "jpeg" in found["jpeg_decoder"] and found["torch"]
 
 
+def test_of_a_large_set_a_sample_is_decoded(monkeypatch):
+    from whytransfer.images.scenes import Scenes
+
+    decoded = []
+    draw = Scenes.__getitem__
+    monkeypatch.setattr(Scenes, "__getitem__", lambda self, i: decoded.append(i) or draw(self, i))
+    monkeypatch.setattr("whytransfer.commands.doctor.SAMPLE", 40)
+    found = whytransfer.doctor(images="scenes:100000:5:24", size=24, batch=16, epochs=1, seconds=0.1, cache_gb=0.01)
+    assert found["images"] == 100_000 and 40 <= len(set(decoded)) <= 40 + 256 and max(decoded) == 99_999
+    assert found["decoded_share"] == pytest.approx(1e7 / (100_000 * 24 * 24 * 3))
+    rates = {k: found[f"{k}_images_per_second"] for k in (*CEILINGS, "views_of_undecoded")}
+    expected = forecast(rates, "cpu", 16 * (100_000 // 16), found["decoded_share"])
+    assert {k: found[k] for k in expected} == expected and "larger --cache-gb" in found["advice"]
+
+
+def test_what_does_not_fit_is_decoded_at_each_use():
+    found = forecast({**CEILINGS, "views_of_undecoded": 50.0}, "cpu", images=100, decoded_share=0.25)
+    data = 0.25 / 200 + 0.75 / 50
+    assert found["expected_images_per_second"] == pytest.approx(1 / (data + 0.01))
+    assert found["waiting_for_data"] == pytest.approx(data / (data + 0.01))
+    assert "75 % of the pictures do not fit" in found["advice"] and found["advice"].startswith("data is the limit")
+
+
 def test_cores_are_counted_as_everywhere_else(monkeypatch):
     monkeypatch.setattr("whytransfer.memory.usable_cores", lambda: 3)
     assert machine()["cores"] == 3

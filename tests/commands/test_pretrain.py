@@ -131,6 +131,14 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_decoded(tmp_path, 
         pretrain.pretrain(images="scenes:64:0:24", out=tmp_path / "run", **given)
 
 
+def test_foreign_classes_to_watch_are_refused_and_leave_nothing(tmp_path, photos):
+    (tmp_path / "val").mkdir()
+    (photos / "fox").rename(tmp_path / "val" / "fox")
+    with pytest.raises(InputError, match="classes that the training set lacks"):
+        pretrain.pretrain(images=str(photos), val=str(tmp_path / "val"), out=tmp_path / "run", batch=4, size=16)
+    assert not (tmp_path / "run").exists()
+
+
 def test_unusual_settings_are_said(capsys):
     eight = range(8)
     card.say_what_is_unusual(settings(method="moco-v2"), "moco-v2", {"queue": 16}, eight)

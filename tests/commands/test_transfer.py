@@ -1,6 +1,7 @@
 """results.jsonl: a repeated result replaces its old one, every other one stays; each says where it came from."""
 
 import json
+from functools import partial
 
 import pytest
 from PIL import Image
@@ -9,6 +10,7 @@ import whytransfer
 from whytransfer.commands.common import interval_text
 from whytransfer.commands.transfer import against_random, sizes_of, table_of
 from whytransfer.errors import InputError
+from whytransfer.images.scenes import Scenes
 from whytransfer.records import Result
 from whytransfer.tasks import TASKS
 
@@ -48,8 +50,8 @@ def kept(folder):
     return {(r["model"], r["data"], r["seed"], r["metric"]): r["value"] for r in rows}, len(rows)
 
 
-def result(model, value, low, high, unit="%", metric="top1"):
-    return Result(model, "a -> b", "readout", metric, value, unit, "higher", 100, 0, low, high)
+def result(model, value, low, high, unit="%", metric="top1", direction="higher"):
+    return Result(model, "a -> b", "readout", metric, value, unit, direction, 100, 0, low, high)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +68,17 @@ def result(model, value, low, high, unit="%", metric="top1"):
         (
             [result("random:x", 0.3, 0.2, 0.4, "R2", "pose"), result("b", 0.5, 0.45, 0.6, "R2", "pose")],
             ["b: 0.20 R2 over random features in pose, beyond their intervals"],
+        ),
+        (
+            [
+                result("random:x", 0.9, 0.8, 1.0, "m", "rmse", "lower"),
+                result("b", 0.5, 0.4, 0.6, "m", "rmse", "lower"),
+                result("c", 1.0, 0.9, 1.1, "m", "rmse", "lower"),
+            ],
+            [
+                "b: 0.40 m under random features in rmse, beyond their intervals",
+                "c: 0.10 m ABOVE random features in rmse, but their intervals overlap",
+            ],
         ),
         (
             [result("runs/a", 40.0, 36.0, 44.0), result("runs/a", 41.0, 36.0, 44.0, metric="mean_per_class")],
@@ -136,6 +149,25 @@ def test_other_images_sizes_or_weights_of_equal_names_are_other_results(tmp_path
     assert rows() == 10 == rows()
 
 
+def test_two_commands_that_keep_at_once_lose_nothing(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    from whytransfer.commands.transfer import _keep
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda i: _keep(tmp_path, [result(f"runs/{i}", 1.0, 0.0, 2.0)]), range(24)))
+    assert kept(tmp_path)[1] == 24
+
+
+def test_unreadable_images_can_be_left_out_as_in_pretraining(tmp_path):
+    folder = pictures(tmp_path / "trees", 10)
+    (tmp_path / "trees" / "ash" / "broken.png").write_bytes(b"no picture")
+    settings = {"train": folder, "test": folder, "task": "knn", "size": 8}
+    with pytest.raises(InputError, match="or leave out what cannot be read: --skip-unreadable"):
+        transfer(tmp_path / "out", "random:resnet18-small", **settings)
+    assert len(transfer(tmp_path / "out", "random:resnet18-small", skip_unreadable=True, **settings)) == 2
+
+
 def test_every_result_says_where_it_came_from(stub, tmp_path):
     result = transfer(tmp_path, "random:resnet18-small")[0]
     assert result.provenance["train"] == "scenes:12:0:16" and result.provenance["test"] == "scenes:6:1:16"
@@ -188,6 +220,44 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(stub, tmp_pa
     with pytest.raises(InputError, match=r"file/out .*Choose another --out"):
         transfer(tmp_path / "file" / "out", "random:resnet18-small")
     assert not stub.built
+
+
+class Tuned(Stub):
+    """A task with settings of its own, which reads annotated images."""
+
+    annotated = True
+
+    def __init__(self, train, test, *, size_px, seed, batch, progress, shot=1, lr=None, folder=None):
+        super().__init__(train, test, size_px=size_px, seed=seed, batch=batch, progress=progress)
+        Stub.built[-1] = (shot, lr, folder, train)
+
+
+def test_a_task_gets_the_settings_it_has_and_no_others(stub, tmp_path, monkeypatch):
+    monkeypatch.setitem(TASKS, "tuned", Tuned)
+    monkeypatch.setitem(TASKS, "fixed", partial(Tuned, shot=3))
+    random = "random:resnet18-small"
+    transfer(tmp_path, random, task="tuned", shot=5, lr=0.5)
+    shot, lr, folder, train = stub.built[0]
+    assert (shot, lr, folder) == (5, 0.5, tmp_path) and isinstance(train, Scenes)
+    for task, setting in {"stub": {"shot": 5}, "fixed": {"shot": 5}, "tuned": {"way": 5}}.items():
+        with pytest.raises(InputError, match=f"task {task} has no --{next(iter(setting))}; it is a setting of: "):
+            transfer(tmp_path, random, task=task, **setting)
+    with pytest.raises(InputError, match=r"no --fit-batch"):
+        transfer(tmp_path, random, fit_batch=2)
+    assert len(stub.built) == 1
+
+
+def test_other_settings_are_other_results(stub, tmp_path, monkeypatch):
+    monkeypatch.setitem(TASKS, "tuned", Tuned)
+    for settings in ({}, {"shot": 5}, {"shot": 5, "lr": 0.1}, {"shot": 5}):
+        results = transfer(tmp_path, "random:resnet18-small", task="tuned", **settings)
+        assert results[0].provenance["options"] == settings
+    assert kept(tmp_path)[1] == 6
+
+
+def test_a_fusion_sees_what_its_largest_member_sees(tmp_path):
+    runs = run_at(tmp_path / "a", 24), run_at(tmp_path / "b", 32)
+    assert sizes_of(["+".join(runs), f"{runs[0]}+random:resnet18", "random:resnet18"]) == [32, 24, 32]
 
 
 LISTS = '{"model": ["m"], "data": "d", "task": "t", "seed": 0, "provenance": {}}'

@@ -397,7 +397,7 @@ def test_a_disk_that_is_full_before_or_after_decoding_says_the_same(aged, tmp_pa
 def test_a_stamp_that_finds_no_room_costs_only_reading_again(aged, tmp_path, monkeypatch, calls, caplog):
     full_for(monkeypatch, cache_module.Path, "write_text", "stamps", errno.ENOSPC)
     first = PixelCache.open(Folder(aged), 16, tmp_path / "cache")
-    assert "no room to note these files" in caplog.text and list((tmp_path / "cache" / "stamps").iterdir()) == []
+    assert "could not note these files" in caplog.text and list((tmp_path / "cache" / "stamps").iterdir()) == []
     assert PixelCache.open(Folder(aged), 16, tmp_path / "cache").path == first.path and calls["decoded"] == 12
 
 
@@ -422,9 +422,57 @@ def test_a_cache_in_use_survives_its_removal(photos, tmp_path):
 def test_a_folder_that_cannot_be_made(photos, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(
-        InputError, match="cannot make the pixel cache .* set WHYTRANSFER_CACHE to a folder that can be written"
+        InputError, match="cannot write the pixel cache .* set WHYTRANSFER_CACHE to a folder that can be written"
     ):
         PixelCache.open(Folder(photos), None, tmp_path / "file" / "cache")
+
+
+def test_a_bound_above_the_folders_raises_that_too(photos, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(cache_module, "MAX_FOLDER_BYTES", 1000)
+    assert not PixelCache.open(Folder(photos), 16, tmp_path / "a", max_bytes=10**6).decodes
+    cut = PixelCache.open(Folder(photos), 16, tmp_path / "b", max_bytes=10**6, max_folder_bytes=1000)
+    assert cut.decodes and "max_folder_bytes= where it was set" in caplog.text
+
+
+def refused_below(monkeypatch, folder, code):
+    """Let every change below a folder fail as another user's or a read-only one does (tests may run as root)."""
+
+    real_open = builtins.open
+
+    def guard(function):
+        def guarded(path, *arguments, **keywords):
+            writes = function is not real_open or "w" in str(arguments[:1]) + str(keywords.get("mode"))
+            if folder in cache_module.Path(path).parents and writes:
+                raise OSError(code, os.strerror(code), str(path))
+            return function(path, *arguments, **keywords)
+
+        return guarded
+
+    for where, name in ((os, "utime"), (builtins, "open"), (cache_module.Path, "write_text")):
+        monkeypatch.setattr(where, name, guard(getattr(where, name)))
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+def test_another_users_cache_is_used_where_it_is_whole_and_named_where_it_is_not(photos, tmp_path, monkeypatch, code):
+    folder = tmp_path / "cache"
+    built = PixelCache.open(Folder(photos), 16, folder)
+    refused_below(monkeypatch, folder, code)
+    assert np.array_equal(PixelCache.open(Folder(photos), 16, folder).pixels(3), built.pixels(3))
+    with pytest.raises(InputError, match="cannot write the pixel cache .*set WHYTRANSFER_CACHE to a folder"):
+        PixelCache.open(Folder(photos), 8, folder)
+
+
+def test_an_entry_that_is_removed_while_it_is_opened_is_said(photos, tmp_path, monkeypatch):
+    find = cache_module._find_or_build
+
+    def removed(*arguments):
+        entry, path = find(*arguments)
+        shutil.rmtree(path)
+        return entry, path
+
+    monkeypatch.setattr(cache_module, "_find_or_build", removed)
+    with pytest.raises(RunError, match="was removed by another process that made room; run again"):
+        PixelCache.open(Folder(photos), 16, tmp_path / "cache")
 
 
 def test_the_default_folder_is_the_environments(monkeypatch):

@@ -8,7 +8,7 @@ from torch import nn
 
 from whytransfer.backbones.resnet import BasicBlock, build
 from whytransfer.errors import InputError
-from whytransfer.nn.batchnorm import SplitBatchNorm1d, SplitBatchNorm2d, shuffled, split_batch_norm
+from whytransfer.nn.batchnorm import SplitBatchNorm1d, SplitBatchNorm2d, groups_here, shuffled, split_batch_norm
 
 
 def devices(encoder, batch, groups):
@@ -38,6 +38,20 @@ def test_eight_groups_equal_eight_networks_in_outputs_gradients_and_statistics()
         mean = torch.stack([one.state_dict()[name] for one in copies]).mean(0)
         torch.testing.assert_close(split.state_dict()[name], mean, rtol=1e-10, atol=1e-12)
     assert int(split[0][1].num_batches_tracked) == 1
+
+
+def test_the_groups_are_dealt_over_the_processes(monkeypatch):
+    """Of eight groups each of two processes makes four, so that the whole batch falls into eight on any number."""
+    norm = split_batch_norm(nn.Sequential(nn.BatchNorm1d(5)), 8).train()
+    x = torch.randn(32, 5, dtype=torch.float64)
+    norm.double()
+    alone = norm(x)
+    monkeypatch.setattr("whytransfer.nn.batchnorm.world", lambda: (0, 2))
+    torch.testing.assert_close(torch.cat([norm(x[:16]), norm(x[16:])]), alone, rtol=0, atol=0)
+    monkeypatch.setattr("whytransfer.nn.batchnorm.world", lambda: (0, 3))
+    with pytest.raises(InputError, match="in 8 groups cannot be dealt over 3 processes.*a multiple of 3"):
+        norm(x)
+    assert groups_here(1) == 1  # one group: plain batch norm, of each process
 
 
 def test_state_dict_and_parameters_stay_those_of_the_plain_network():

@@ -12,7 +12,7 @@ from whytransfer.views import eval_views
 from whytransfer.views.geometry import follow_boxes, nearest
 from whytransfer.views.parameters import Draw
 
-pytestmark = pytest.mark.parametrize("render", IMPLEMENTATIONS.values(), ids=IMPLEMENTATIONS)
+in_both = pytest.mark.parametrize("render", IMPLEMENTATIONS.values(), ids=IMPLEMENTATIONS)
 
 CROPS = [  # top, left, height, width, side of the view; of a picture of 97 x 131
     (10, 20, 60, 80, 32),  # smaller
@@ -30,6 +30,7 @@ def view(render, picture, record, size_px, resampling="bilinear"):
 
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize(("top", "left", "height", "width", "size_px"), CROPS)
+@in_both
 def test_crop_equals_torchvision(render, top, left, height, width, size_px, flip):
     picture = pictures((97, 131))[0]
     expected = F.resized_crop(floats(picture), top, left, height, width, [size_px, size_px], antialias=True)
@@ -38,6 +39,7 @@ def test_crop_equals_torchvision(render, top, left, height, width, size_px, flip
     torch.testing.assert_close(made, expected, **CLOSE)
 
 
+@in_both
 def test_a_large_picture_too(render):
     picture = pictures((375, 500))[0]
     expected = F.resized_crop(floats(picture), 30, 21, 340, 460, [224, 224], antialias=True)
@@ -46,6 +48,7 @@ def test_a_large_picture_too(render):
 
 @pytest.mark.parametrize("size", [(97, 131), (131, 97), (64, 64), (30, 301), (40, 25)])
 @pytest.mark.parametrize(("resize_px", "size_px"), [(64, 64), (73, 64), (37, 32)])
+@in_both
 def test_eval_views_equal_torchvision(render, size, resize_px, size_px):
     picture = pictures(size)[0]
     expected = F.center_crop(F.resize(floats(picture), [resize_px], antialias=True), [size_px, size_px])
@@ -75,6 +78,7 @@ def bicubic(line, n):
 
 
 @pytest.mark.parametrize(("height", "width", "size_px"), [(19, 23, 8), (7, 9, 20), (1, 30, 6)])
+@in_both
 def test_bicubic_equals_the_formula(render, height, width, size_px):
     picture = pictures((25, 31))[0]
     region = floats(picture)[:, 3 : 3 + height, 1 : 1 + width].double().permute(1, 2, 0)  # (h, w, 3)
@@ -83,6 +87,7 @@ def test_bicubic_equals_the_formula(render, height, width, size_px):
     torch.testing.assert_close(made, expected.float(), **CLOSE)
 
 
+@in_both
 def test_bicubic_upsampling_equals_torchs_antialiased_one(render):
     # enlarging, there is nothing to antialias and both are Keys' cubic with a = -1/2
     picture = pictures((17, 21))[0]
@@ -90,6 +95,7 @@ def test_bicubic_upsampling_equals_torchs_antialiased_one(render):
     torch.testing.assert_close(view(render, picture, window(0, 0, 17, 21, 40, 40), 40, "bicubic"), expected, **CLOSE)
 
 
+@in_both
 def test_a_constant_picture_stays_constant_and_a_view_stays_within_its_picture(render):
     flat = np.full((50, 70, 3), 100, np.uint8)
     for resampling in ("bilinear", "bicubic"):
@@ -99,7 +105,7 @@ def test_a_constant_picture_stays_constant_and_a_view_stays_within_its_picture(r
 
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize(("top", "left", "height", "width", "size_px"), CROPS)
-def test_masks_equal_torchvision_bit_for_bit(render, top, left, height, width, size_px, flip):
+def test_masks_equal_torchvision_bit_for_bit(top, left, height, width, size_px, flip):
     stack = torch.arange(2 * 97 * 131).reshape(2, 97, 131)
     expected = F.resized_crop(tv_tensors.Mask(stack), top, left, height, width, [size_px, size_px])
     expected = (F.horizontal_flip(expected) if flip else expected).as_subclass(torch.Tensor)
@@ -109,7 +115,7 @@ def test_masks_equal_torchvision_bit_for_bit(render, top, left, height, width, s
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_boxes_equal_torchvision(render, flip):
+def test_boxes_equal_torchvision(flip):
     boxes = torch.tensor([[30.0, 20, 60, 50], [0, 0, 131, 97], [100, 80, 130, 96], [25, 15, 26, 90]])
     made = follow_boxes(boxes, window(10, 20, 60, 80, 32, 32, flip=flip)[0], 32)
     typed = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(97, 131))
@@ -119,6 +125,7 @@ def test_boxes_equal_torchvision(render, flip):
 
 
 @pytest.mark.parametrize("flip", [False, True])
+@in_both
 def test_a_box_stays_around_its_mask_and_its_pixels(render, flip):
     box = torch.tensor([[40.0, 30.0, 90.0, 70.0]])
     picture = np.zeros((97, 131, 3), np.uint8)

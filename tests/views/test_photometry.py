@@ -140,10 +140,13 @@ def test_colours_before_the_resize_act_on_the_whole_picture(render):
 
 def test_a_batch_of_different_steps_equals_single_images(render):
     rng = np.random.default_rng(1)
-    images = torch.stack([floats(p) for p in pictures(*[(24, 24)] * 12)])
+    shown = pictures(*[(24, 24)] * 12)
+    images = torch.stack([floats(p) for p in shown])
     steps = np.zeros((12, 3), STEP)
     steps["op"] = rng.integers(0, len(Op), (12, 3))
     steps["value"] = rng.uniform(0.1, 0.5, (12, 3))
     steps["radius_px"] = rng.integers(1, 6, (12, 3))
     single = torch.cat([apply_steps(images[i : i + 1], steps[i : i + 1]) for i in range(12)])
     torch.testing.assert_close(apply_steps(images, steps), single, **CLOSE)
+    each = torch.stack([coloured(render, p, row[None]) for p, row in zip(shown, steps, strict=True)])
+    torch.testing.assert_close(each, single, **CLOSE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -128,7 +129,7 @@ def run(s: PretrainSettings) -> dict[str, Any]:
     from whytransfer.commands.data import opened
     from whytransfer.loading import check_parts
     from whytransfer.pretraining import Plan, Pretraining
-    from whytransfer.runs import RunFolder, writable_folder
+    from whytransfer.runs import writable_folder
     from whytransfer.views.engine import Viewer
     from whytransfer.views.recipes import recipe
 
@@ -139,7 +140,8 @@ def run(s: PretrainSettings) -> dict[str, Any]:
     views = views_for(recipe(recipe_for(s.recipe or paper.recipe, paper)), paper.views)
     images = opened(s.images)
     method, training, options = ready(s, images)  # refuses what cannot be trained before anything is decoded
-    pixels, val = open_pixels(s, images), open_pixels(s, s.val) if s.val else None
+    watched = _to_watch(s, images)
+    pixels, val = open_pixels(s, images), None if watched is None else open_pixels(s, watched)
     if len(pixels) < len(images):  # unreadable ones were left out
         method, training, options = ready(s, pixels)
     fabric = _fabric(s)
@@ -147,9 +149,8 @@ def run(s: PretrainSettings) -> dict[str, Any]:
     method.check_batch(training.batch, s.accumulate * fabric.world_size)
     card = make_card(s, views.name, training, options, pixels, method.backbone, fabric)
     progress.be_quiet(progress.is_quiet() or not fabric.is_global_zero)
-    with fabric.rank_zero_first():
-        regions, boxes = open_targets(s, paper.needs, pixels)
-        folder = RunFolder.open(s.out, with_regions(card, s.masks, regions))
+
+    regions, boxes, folder = first_rank_first(fabric, lambda: _targets_and_folder(s, paper.needs, pixels, card))
     with folder.locked() if fabric.is_global_zero else contextlib.nullcontext():
         if folder.finished:
             progress.say(f"{s.out} is finished already; nothing to do.")
@@ -163,6 +164,37 @@ def run(s: PretrainSettings) -> dict[str, Any]:
         monitor = _monitor(s, pixels, val, fabric) if s.monitor else None
         result = Pretraining(method, pixels, viewer, plan, folder, fabric, monitor, regions, boxes).fit()
     return _summary(s.out, result) if fabric.is_global_zero else {}
+
+
+def _to_watch(s: PretrainSettings, images: Any) -> Any:
+    """The images of --val, None where none are watched; InputError, before anything is decoded, for foreign classes."""
+    from whytransfer.commands.data import opened
+    from whytransfer.images import match_classes
+
+    watched = opened(s.val) if s.val and s.monitor else None
+    if watched is not None:
+        match_classes(watched, images.classes)
+    return watched
+
+
+def _targets_and_folder(s: PretrainSettings, needs: Any, pixels: Any, card: dict[str, Any]) -> tuple[Any, Any, Any]:
+    from whytransfer.runs import RunFolder
+
+    regions, boxes = open_targets(s, needs, pixels)
+    return regions, boxes, RunFolder.open(s.out, with_regions(card, s.masks, regions))
+
+
+def first_rank_first(fabric: Any, work: Callable[[], Any]) -> Any:
+    """work() in the first process, then in the others. What the first refuses ends all, and only it says why."""
+    refused, result = None, None
+    if fabric.is_global_zero:
+        try:
+            result = work()
+        except InputError as error:
+            refused = error
+    if fabric.broadcast(refused is not None):
+        raise refused or SystemExit(2)
+    return result if fabric.is_global_zero else work()
 
 
 def show(s: PretrainSettings) -> None:

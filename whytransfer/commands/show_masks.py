@@ -39,7 +39,7 @@ class ShowMasksSettings(Settings):
     """Larger pictures are shrunk to this shorter side first, as pretrain does; 2 x size when not given, 0: never."""
     count: Annotated[int, Field(ge=1, le=100)] = 6
     """Pictures, spread evenly over the set."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Decides everything drawn."""
 
 

@@ -43,7 +43,8 @@ class TransferSettings(Settings):
     test: str
     """Labelled images to score it on (same classes)."""
     out: Path
-    """Folder for results.jsonl; a result of the same weights, images, size, task and seed is replaced, others stay."""
+    """Folder for results.jsonl; a result of the same backbone, weights, images, size, task, settings and seed is
+    replaced, others stay."""
     task: str = "readout"
     """readout, knn, sgd-readout or factors."""
     size: Annotated[int, Field(ge=8, le=2048)] | None = None
@@ -55,6 +56,8 @@ class TransferSettings(Settings):
     """Images per forward pass; changes only speed and memory."""
     cache_gb: Annotated[float, Field(gt=0)] = 20.0
     """Bound of the decoded cache; what does not fit is decoded at every access."""
+    skip_unreadable: bool = False
+    """Leave unreadable images out (named and counted) instead of stopping."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU where there is one."""
 
@@ -131,6 +134,7 @@ def run(s: TransferSettings) -> Iterator[Any]:
             counted = _Counted(update)
             task = TASKS[s.task](train, test, size_px=size, seed=s.seed, batch=s.batch, progress=counted, **options)
             content = {"train_fingerprint": _content(train), "test_fingerprint": _content(test), "size_px": size}
+            content["options"] = {name: value for name, value in options.items() if name != "folder"}
             results = [_signed(result, s, content) for result in task.run(backbone, s.seed)]
         _keep(s.out, results)
         yield from results
@@ -201,8 +205,8 @@ def against_random(results: Sequence[Any]) -> Iterator[str]:
         gain, unit = r.value - untrained.value, "points" if r.unit == "%" else r.unit
         apart = None not in (r.low, untrained.low) and (r.low > untrained.high or r.high < untrained.low)
         sure = "beyond their intervals" if apart else "but their intervals overlap"
-        way = "over" if gain >= 0 else "BELOW"
-        yield f"{r.model}: {abs(gain):.2f} {unit} {way} random features in {r.metric}, {sure}"
+        ways = ("over", "BELOW") if r.direction == "higher" else ("ABOVE", "under")  # capitals: worse than untrained
+        yield f"{r.model}: {abs(gain):.2f} {unit} {ways[gain < 0]} random features in {r.metric}, {sure}"
 
 
 def sizes_of(specs: Sequence[str]) -> list[int]:
@@ -243,7 +247,7 @@ def _read(s: TransferSettings, images: Any, size: int) -> Any:
     from whytransfer.commands.data import cached
     from whytransfer.tasks import reads_annotations
 
-    return images if reads_annotations(s.task) else cached(images, 2 * size, s.cache_gb)
+    return images if reads_annotations(s.task) else cached(images, 2 * size, s.cache_gb, s.skip_unreadable)
 
 
 def _content(images: Any) -> str:
@@ -262,8 +266,9 @@ def _signed(result: Any, s: TransferSettings, content: Mapping[str, Any]) -> Any
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     """What a result is of. Names are not enough: another folder may be called alike, a run may be trained again."""
     content = ("train_fingerprint", "test_fingerprint", "size_px", "weights_sha256")
-    named = ("model", "data", "task", "seed")
-    return *(row[name] for name in named), *(row["provenance"].get(name) for name in content)
+    named, origin = ("model", "data", "task", "seed"), row["provenance"]
+    options = json.dumps(origin.get("options", {}), sort_keys=True)
+    return *(row[name] for name in named), *(origin.get(name) for name in content), options
 
 
 def kept_results(folder: Path) -> list[dict[str, Any]]:
@@ -284,11 +289,12 @@ def kept_results(folder: Path) -> list[dict[str, Any]]:
 
 def _keep(folder: Path, results: list[Any]) -> None:
     """Replace the results of equal _key in results.jsonl, keep the others."""
-    from whytransfer.runs import atomic_write
+    from whytransfer.files import atomic_write, locked
 
     new = [json.loads(r.to_json()) for r in results]
     replaced = {_key(row) for row in new}
-    kept = [row for row in kept_results(folder) if _key(row) not in replaced]
-    content = "".join(json.dumps(r, sort_keys=True) + "\n" for r in [*kept, *new]).encode()
     folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(folder / "results.jsonl", lambda file: file.write(content))
+    with locked(folder / ".results.lock"):  # two commands may write here: each must see what the other has kept
+        kept = [row for row in kept_results(folder) if _key(row) not in replaced]
+        content = "".join(json.dumps(r, sort_keys=True) + "\n" for r in [*kept, *new]).encode()
+        atomic_write(folder / "results.jsonl", lambda file: file.write(content))

@@ -129,7 +129,7 @@ def _refuse(unreadable: Unreadable, policy: Policy, images: ImageSet) -> None:
     if not policy.skip_unreadable:
         raise InputError(
             f"{unreadable} (one of {len(images):,} images of {images.name}). Repair or delete the file, "
-            "or leave out what cannot be read: pretrain --skip-unreadable, in Python skip_unreadable=True."
+            "or leave out what cannot be read: --skip-unreadable, in Python skip_unreadable=True."
         ) from None
 
 

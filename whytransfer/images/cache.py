@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from whytransfer.errors import InputError
+from whytransfer.errors import InputError, RunError
 from whytransfer.images.build import Policy, Progress, build, pixels_of
 from whytransfer.images.content import Encoded, Stamp, digest
-from whytransfer.images.store import FULL, Entry, Store, disk_full, readable
+from whytransfer.images.store import FULL, LOCKED, Entry, Store, disk_full, not_ours, readable
 from whytransfer.records import ImageSet
 
 logger = logging.getLogger(__name__)
@@ -51,12 +51,13 @@ class PixelCache:
         progress: Progress | None = None,
         *,
         skip_unreadable: bool = False,
-        max_folder_bytes: int = MAX_FOLDER_BYTES,
+        max_folder_bytes: int | None = None,
     ) -> PixelCache:
         """The cache of these images, found by their content or built now.
 
         max_side_px bounds the shorter side; larger images are shrunk (antialiased), none is enlarged. Images beyond
-        max_bytes are decoded at each use. Files unchanged in name, size and time of change are taken as unchanged
+        max_bytes are decoded at each use; all caches of the folder together stay under max_folder_bytes, 50 GB or
+        max_bytes if that is more. Files unchanged in name, size and time of change are taken as unchanged
         (nothing is read); a copy elsewhere is recognised by reading it, without decoding.
         Raises InputError naming an unreadable image unless skip_unreadable, RunError when the disk is full.
         """
@@ -64,15 +65,22 @@ class PixelCache:
             raise InputError(
                 f"max_side_px is {max_side_px}: give the longest shorter side allowed, 1 or more, or None."
             )
-        policy = Policy(max_side_px, min(max_bytes, max_folder_bytes), skip_unreadable)
+        room = max(MAX_FOLDER_BYTES, max_bytes) if max_folder_bytes is None else max_folder_bytes
+        policy = Policy(max_side_px, min(max_bytes, room), skip_unreadable)
         folder = folder or default_folder()
         try:
-            entry, path = _find_or_build(images, Store(folder, max_folder_bytes), policy, progress)
-        except OSError as error:
-            if error.errno not in FULL:
+            entry, path = _find_or_build(images, Store(folder, room), policy, progress)
+            cache = cls(images, entry, path, max_side_px)
+        except FileNotFoundError as error:
+            if not _below(folder, error):
                 raise
-            raise disk_full(folder, error) from None
-        cache = cls(images, entry, path, max_side_px)
+            raise RunError(f"{error.filename} was removed by another process that made room; run again") from None
+        except OSError as error:
+            if error.errno in FULL:
+                raise disk_full(folder, error) from None
+            if error.errno in LOCKED and _below(folder, error):
+                raise not_ours(folder, error) from None
+            raise
         for note in cache.notes:
             logger.warning("%s", note)
         return cache
@@ -90,6 +98,11 @@ class PixelCache:
         pixels = pixels_of(self.images, int(row if self.kept is None else self.kept[row]), self.max_side_px)
         pixels.flags.writeable = False
         return pixels
+
+    @property
+    def decodes(self) -> bool:
+        """Whether some pictures did not fit and are decoded at each use."""
+        return self.cached < len(self._sides)
 
     def size(self, i: int) -> tuple[int, int]:
         """(H, W) of image i, without reading it."""
@@ -121,6 +134,11 @@ class PixelCache:
         return (own + getattr(self.images, "nbytes", 0)) / max(len(self), 1)
 
 
+def _below(folder: Path, error: OSError) -> bool:
+    """Whether the error is of a file of the cache folder, not of an image."""
+    return isinstance(error.filename, str | Path) and folder.absolute() in Path(error.filename).absolute().parents
+
+
 def default_folder() -> Path:
     """Where caches lie: the folder named by WHYTRANSFER_CACHE, else ~/.cache/whytransfer."""
     return Path(os.environ.get("WHYTRANSFER_CACHE") or "~/.cache/whytransfer").expanduser() / "pixels"
@@ -149,7 +167,7 @@ def _find_or_build(images: ImageSet, store: Store, policy: Policy, progress: Pro
         _, name, reason = entry.dropped[0]
         raise InputError(
             f"cannot read image {name}: {reason} (one of {len(entry.dropped)} unreadable of {len(images):,} images of "
-            f"{images.name}). Repair or delete them, or leave them out: pretrain --skip-unreadable, in Python "
+            f"{images.name}). Repair or delete them, or leave them out: --skip-unreadable, in Python "
             "skip_unreadable=True."
         )
     return entry, path
@@ -199,6 +217,7 @@ def _notes(entry: Entry, sides: NDArray[np.int32], name: str) -> tuple[str, ...]
         needed = int(sides.astype(np.int64).prod(axis=1).sum()) * 3
         notes.append(
             f"{name}: {entry.cached:,} of {entry.count:,} images ({readable(entry.bytes)} of {readable(needed)}) are "
-            "in the pixel cache; the rest is decoded at each use. Raise --cache-gb (max_bytes=) to hold them all."
+            "in the pixel cache; the rest is decoded at each use. Raise --cache-gb (max_bytes=, and max_folder_bytes= "
+            "where it was set) to hold them all."
         )
     return tuple(notes)

@@ -43,6 +43,8 @@ class Scenes:
             raise InputError(f"scenes: the number of images must be at least 1, got {count}")
         if not SMALLEST_PX <= size_px <= LARGEST_PX:
             raise InputError(f"scenes: the size must be {SMALLEST_PX} to {LARGEST_PX} pixels, got {size_px}")
+        if not 0 <= seed < 2**32:  # beyond it seeds repeat
+            raise InputError(f"scenes: the seed must be 0 to 2^32 - 1, got {seed}")
         self.count, self.seed, self.size_px = count, seed, size_px
         self.name = f"scenes:{count}:{seed}:{size_px}"  # the spec that opens this set again
         self.classes = self.box_classes = scene_layout.CLASSES

@@ -18,7 +18,7 @@ import shutil
 import time
 import tokenize
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from whytransfer.images.content import Stamp
 
 logger = logging.getLogger(__name__)
 FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG  # of a disk, a quota, a limit on files
+LOCKED = errno.EACCES, errno.EPERM, errno.EROFS  # another user's folder, a disk that can only be read
 _FINGERPRINT = re.compile(rb"[0-9a-f]{32}")
 _SETTLED_NS = 2_000_000_000  # younger files could change again within the clock's grain (git: "racy")
 
@@ -63,6 +64,14 @@ def disk_full(folder: Path, error: OSError, needed: str = "", held: int = 0) -> 
     )
 
 
+def not_ours(path: Path, error: OSError) -> InputError:
+    """The error where nothing can be written; a cache that is whole can be used all the same."""
+    return InputError(
+        f"cannot write the pixel cache {path} ({error.strerror}): "
+        "set WHYTRANSFER_CACHE to a folder that can be written."
+    )
+
+
 class Store:
     """A cache folder; raises InputError when it cannot be made or written, the OSError itself when the disk is full."""
 
@@ -74,10 +83,7 @@ class Store:
             except OSError as error:
                 if error.errno in FULL:
                     raise
-                raise InputError(
-                    f"cannot make the pixel cache {folder / part} ({error.strerror}): "
-                    "set WHYTRANSFER_CACHE to a folder that can be written."
-                ) from None
+                raise not_ours(folder / part, error) from None
 
     def path(self, key: str) -> Path:
         """Where the entry of this key is, or would be."""
@@ -89,7 +95,11 @@ class Store:
         entry = _read(path)
         if entry is None or not _whole(path, entry):
             return None
-        os.utime(path / "entry.json")
+        try:
+            os.utime(path / "entry.json")
+        except OSError as error:  # another user's cache, or one on a disk that can only be read, serves as well
+            if error.errno not in LOCKED:
+                raise
         return entry
 
     def has_copy(self, stamp: Stamp, policy: str) -> bool:
@@ -111,10 +121,11 @@ class Store:
                 temporary.write_text(fingerprint)
                 temporary.replace(path)
             except OSError as error:
-                if error.errno not in FULL:
+                if error.errno not in (*FULL, *LOCKED):
                     raise
-                logger.warning("pixel cache: no room to note these files (%s); next time they are read again", error)
-                temporary.unlink(missing_ok=True)
+                logger.warning("pixel cache: could not note these files (%s); next time they are read again", error)
+                with suppress(OSError):
+                    temporary.unlink(missing_ok=True)
 
     @contextmanager
     def building(self, key: str) -> Iterator[Path]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from whytransfer import chance
 from whytransfer.nn import heads
-from whytransfer.nn.batchnorm import check_groups, shuffled, split_batch_norm
+from whytransfer.nn.batchnorm import check_groups, groups_here, shuffled, split_batch_norm
 from whytransfer.nn.ema import frozen_copy, update_ema
 from whytransfer.nn.gather import gather
 from whytransfer.nn.losses import info_nce, unit
@@ -47,7 +47,7 @@ class MoCo(nn.Module):
     def check_batch(self, batch: int, parts: int = 1) -> None:
         """InputError unless the batch divides the queue and each of its parts falls into equal groups."""
         self.queue.check_batch(batch)
-        check_groups(batch // parts, self.splits)
+        check_groups(batch // parts, groups_here(self.splits))
 
     def loss(self, views: Views) -> dict[str, Tensor]:
         return self.contrast(views.images[0], views.images[1])

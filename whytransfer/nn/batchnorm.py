@@ -5,6 +5,8 @@ prevents it with eight devices: each normalises its own share of the batch, and 
 their queries [He 2020, §3.3, "Shuffling BN"]. The same arithmetic on one device: statistics per group of the batch
 (`split_batch_norm`), and a random order of the keys while they are encoded (`shuffled`).
 
+Over W processes each makes G / W of the groups of its own share, so the whole batch falls into G, whatever W is.
+
 Running statistics move once per step, by the mean over the groups; the paper keeps those of its first device, which
 have the same expectation and more noise. Evaluation uses them as plain batch norm does.
 
@@ -24,10 +26,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from whytransfer.errors import InputError
+from whytransfer.nn.gather import world
 
 
 def _normalise_groups(norm: _BatchNorm, x: Tensor, groups: int) -> Tensor:
     """Batch norm in training, each of the G contiguous parts of the batch by its own statistics."""
+    groups = groups_here(groups)
     check_groups(len(x), groups)
     assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
     stats = norm.running_mean.new_zeros(2, groups, norm.num_features)  # mean and unbiased variance, (2, G, C)
@@ -65,6 +69,17 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         split = self.training and self.groups > 1
         return _normalise_groups(self, x, self.groups) if split else super().forward(x)
+
+
+def groups_here(groups: int) -> int:
+    """How many of the groups of the whole batch this process makes; InputError where they cannot be dealt evenly."""
+    processes = world()[1]
+    if groups > 1 and groups % processes:
+        raise InputError(
+            f"batch norm in {groups} groups cannot be dealt over {processes} processes: choose --splits 1, or a "
+            f"multiple of {processes}"
+        )
+    return max(1, groups // processes)
 
 
 def check_groups(batch: int, groups: int) -> None:

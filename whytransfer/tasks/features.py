@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from whytransfer.backbones import fingerprint
 from whytransfer.errors import InputError, RunError, unknown_name
-from whytransfer.loading import ahead
+from whytransfer.loading import ahead, pictures
 from whytransfer.records import Features
 from whytransfer.views.engine import eval_views
 
@@ -51,7 +51,7 @@ def extract(
     started, before, was_training = time.perf_counter(), fingerprint(backbone), backbone.training
     device = next(backbone.parameters()).device
     batches = [range(start, min(start + batch, len(images))) for start in range(0, len(images), batch)]
-    make = lambda index: eval_views([images.pixels(i) for i in index], size_px, resize_px)  # noqa: E731
+    make = lambda index: eval_views(pictures(images, index), size_px, resize_px)  # noqa: E731
     parts: list[Tensor] = []
     backbone.eval()
     with torch.inference_mode():

@@ -26,7 +26,10 @@ from whytransfer.files import atomic_write
 from whytransfer.loading import ahead
 from whytransfer.stopping import Stop, stop_between_steps
 
-GO_ON = "Free some space and run the same command again: the fit goes on from its last checkpoint."
+GO_ON = (
+    "Free some space and run the same command again: the fit goes on from its last checkpoint, or starts again where "
+    "there is none."
+)
 SAVE_EVERY_S = 300.0
 
 
