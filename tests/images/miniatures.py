@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import struct
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -274,6 +276,115 @@ def rgbd(root: Path) -> Path:
     return root
 
 
+def landmarks_csv(root: Path, lines: list[str] | None = None, split: str = "train") -> Path:
+    """A table of points, by default five of each of three images, and its pictures."""
+    lines = lines or [f"{k}.png,8,6,1,2,{4 + k},2,3.5,3,1,5,6,5" for k in range(3)]
+    points = (len(lines[0].split(",")) - 3) // 2
+    header = ["file", "width", "height", *(f"{axis}{k}" for k in range(points) for axis in "xy")]
+    write(root / f"{split}_keypoints.csv", "\n".join([",".join(header), *lines]) + "\n")
+    for k, line in enumerate(lines):
+        picture(root / split / line.split(",")[0], k)
+    return root
+
+
+def celeba_landmarks(root: Path, folder: str = "", anno: str = "", evaluation: str = "") -> Path:
+    celeba(root, folder, anno, evaluation)
+    (root / anno / "identity_CelebA.txt").unlink()
+    columns = (
+        "lefteye_x lefteye_y righteye_x righteye_y nose_x nose_y leftmouth_x leftmouth_y rightmouth_x rightmouth_y"
+    )
+    lines = [f"{k:06d}.jpg  2 {k} 6 {k} 4 3 2 5 6 5\n" for k in range(1, 7)]
+    write(root / anno / "list_landmarks_align_celeba.txt", f"6\n{columns}\n" + "".join(lines))
+    return root
+
+
+def mafl(root: Path) -> Path:
+    celeba_landmarks(root)
+    (root / "list_eval_partition.txt").unlink()
+    write(root / "MAFL" / "training.txt", "000003.jpg\n000001.jpg\n000006.jpg\n")
+    write(root / "MAFL" / "testing.txt", "000002.jpg\n")
+    return root
+
+
+def pts(points: np.ndarray) -> str:
+    rows = "".join(f"{x:.6f} {y:.6f}\n" for x, y in points)
+    return f"version: 1\nn_points: {len(points)}\n{{\n{rows}}}\n"
+
+
+def w300(root: Path, count: int = 5) -> Path:
+    """`count` faces in doors and as many out, 30 x 40 px each, the points of each in a box of its own."""
+    for number, (folder, stem) in enumerate((("01_Indoor", "indoor"), ("02_Outdoor", "outdoor"))):
+        for k in range(1, count + 1):
+            picture(root / folder / f"{stem}_{k:03d}.png", 10 * number + k, size=(30, 40))
+            points = np.random.default_rng([number, k]).uniform([8, 6], [25.5, 20.25], (68, 2))
+            write(root / folder / f"{stem}_{k:03d}.pts", pts(points))
+    return root
+
+
+def lsp(root: Path, count: int = 10) -> Path:
+    joints = np.zeros((3, 14, count))
+    joints[0], joints[1] = np.arange(14)[:, None] / 2, np.arange(count) / 2
+    root.mkdir(parents=True, exist_ok=True)
+    savemat(root / "joints.mat", {"joints": joints})
+    for k in range(count):
+        picture(root / "images" / f"im{k + 1:04d}.jpg", k)
+    return root
+
+
+def causal3dident(root: Path, folder: str = "{}set", name: str = "{}", latents: str = "latents_{}.npy") -> Path:
+    """Three of the seven objects, four images to learn from and two to test on each."""
+    for split, count in (("train", 4), ("test", 2)):
+        for c, thing in enumerate(("armadillo", "cow", "dragon")):
+            inside = root / folder.format(split)
+            for k in range(count):
+                picture(inside / name.format(thing if name == "{}" else c) / f"{k:06d}.png", 10 * c + k)
+            np.save(inside / latents.format(c), np.arange(count * 10.0).reshape(count, 10) + 100 * c)
+    return root
+
+
+RAVI = {"train": ["n00000001", "n00000002", "n00000005"], "val": ["n00000003"], "test": ["n00000004", "n00000006"]}
+
+
+def mini_imagenet(root: Path, imagenet_names: bool = False) -> Path:
+    """The lists and the pictures; ImageNet's names have numbers of their own, in another order than names sort in."""
+    for split, wnids in RAVI.items():
+        names = [f"{wnid}{k:08d}.jpg,{wnid}" for wnid in wnids for k in (1, 3)]
+        write(root / f"{split}.csv", "filename,label\n" + "\n".join(names) + "\n")
+        for wnid in wnids:
+            for k, number in enumerate((7, 20, 100), 1):
+                place = f"train/{wnid}/{wnid}_{number}.JPEG" if imagenet_names else f"images/{wnid}{k:08d}.jpg"
+                picture(root / place, int(wnid[1:]) * 10 + k)
+    return root
+
+
+def omniglot(root: Path, unpacked: bool = False) -> Path:
+    """Two alphabets of two characters drawn three times, and two runs of three characters."""
+    folder = root / "unpacked"
+    for a, alphabet in enumerate(("Greek", "Balinese")):
+        for c in (1, 2):
+            for k in (1, 2, 3):
+                path = f"images_background/{alphabet}/character{c:02d}/0{a}{c}0_{k:02d}.png"
+                picture(folder / path, 100 * a + 10 * c + k)
+    for run in (1, 2):
+        for k in (1, 2, 3):
+            picture(folder / f"all_runs/run{run:02d}/training/class{k:02d}.png", 20 * run + k)
+            picture(folder / f"all_runs/run{run:02d}/test/item{k:02d}.png", 20 * run + 10 + k)
+        pairs = [
+            f"run{run:02d}/test/item{k:02d}.png run{run:02d}/training/class{(k + run) % 3 + 1:02d}.png"
+            for k in (1, 2, 3)
+        ]
+        write(folder / f"all_runs/run{run:02d}/class_labels.txt", "\n".join(pairs) + "\n")
+    for top in ("images_background", "all_runs"):
+        if unpacked:
+            (folder / top).rename(root / top)
+            continue
+        with zipfile.ZipFile(root / f"{top}.zip", "w") as archive:
+            for path in sorted((folder / top).rglob("*.*")):
+                archive.write(path, path.relative_to(folder if top == "images_background" else folder / top))
+    shutil.rmtree(folder)
+    return root
+
+
 def hundred_classes(root: Path) -> Path:
     return imagenet(root, [f"n{k:08d}" for k in range(1, 105)], per_class=1)
 
@@ -293,4 +404,13 @@ ALL = {  # spec kind -> (maker, what the set is labelled with)
     "nyu": (nyu, ("depth",)),
     "sunrgbd": (sunrgbd, ("depth",)),
     "rgbd": (rgbd, ("depth",)),
+    "mini-imagenet": (mini_imagenet, ("class",)),
+    "omniglot": (omniglot, ("class",)),
+    "landmarks": (landmarks_csv, ("keypoints",)),
+    "celeba-landmarks": (celeba_landmarks, ("keypoints",)),
+    "mafl": (mafl, ("keypoints",)),
+    "300w": (w300, ("keypoints",)),
+    "300w-published": (w300, ("keypoints",)),
+    "lsp": (lsp, ("keypoints",)),
+    "causal3dident": (causal3dident, ("class",)),
 }

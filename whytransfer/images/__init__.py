@@ -24,8 +24,10 @@ __all__ = [
 PUBLISHED = (
     "imagenet", "imagenet-10pct", "imagenet-100", "places", "celeba", "coco", "synthia", "voc", "cityscapes", "camvid",
     "ade", "nyu", "sunrgbd", "rgbd",
+    "mini-imagenet", "omniglot", "landmarks", "celeba-landmarks", "mafl", "300w", "300w-published", "lsp",
+    "causal3dident",
 )  # the names of published.SETS, known here without importing its readers  # fmt: skip
-KINDS = ("cifar10", "cifar100", "stl10", "caltech101", "flowers102", "hf", "scenes", *PUBLISHED)
+KINDS = ("cifar10", "cifar100", "stl10", "caltech101", "flowers102", "hf", "scenes", "classes", *PUBLISHED)
 
 
 def open_images(spec: str) -> ImageSet:
@@ -37,8 +39,11 @@ def open_images(spec: str) -> ImageSet:
     Published layouts (docs/images.md shows each tree): "imagenet:ROOT[:train|val]",
     "imagenet-10pct:ROOT[:SPLIT[:LIST]]", "imagenet-100:ROOT[:SPLIT[:LIST]]", "places:ROOT[:SPLIT]",
     "celeba:ROOT[:SPLIT]", "coco:ROOT[:SPLIT]", "synthia:ROOT", "voc:ROOT[:YEAR[:SPLIT]]", "cityscapes:ROOT[:SPLIT]",
-    "camvid:ROOT[:SPLIT]", "ade:ROOT[:SPLIT]", "nyu:ROOT[:SPLIT]", "sunrgbd:ROOT[:SPLIT]" and
-    "rgbd:ROOT[:PER_METRE[:INVALID]]".
+    "camvid:ROOT[:SPLIT]", "ade:ROOT[:SPLIT]"; with depth "nyu:ROOT[:SPLIT]", "sunrgbd:ROOT[:SPLIT]" and
+    "rgbd:ROOT[:PER_METRE[:INVALID]]"; with classes divided "mini-imagenet:ROOT[:SPLIT[:LIST]]", "omniglot:ROOT[:SPLIT]"
+    and, over any other files, "classes:IMAGES:LIST:SPLIT"; with landmarks "landmarks:ROOT[:SPLIT]",
+    "celeba-landmarks:...", "mafl:...", "300w:...", "300w-published:..." and "lsp:..."; with latent factors
+    "causal3dident:ROOT[:SPLIT]".
     Raises InputError that says what was found instead.
     """
     kind, _, rest = spec.partition(":")
@@ -58,6 +63,10 @@ def open_images(spec: str) -> ImageSet:
 def _open_named(kind: str, rest: str) -> ImageSet:
     if kind == "scenes":
         return _scenes(rest)
+    if kind == "classes":
+        from whytransfer.images.class_splits import classes_of_list
+
+        return classes_of_list(rest)
     if kind in PUBLISHED:
         from whytransfer.images.published import SETS
 

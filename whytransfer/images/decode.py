@@ -120,3 +120,13 @@ def _orientation(image: Image.Image) -> int:
 
 def _turned(image: Image.Image, orientation: int) -> Image.Image:
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+def upright_size(encoded: bytes, name: str) -> tuple[int, int]:
+    """(H, W) that `decode` would give, from the header alone; raises Unreadable for what is no image."""
+    try:
+        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+            width, height = image.size
+            return (width, height) if _orientation(image) >= 5 else (height, width)  # 5 to 8 lie on their side
+    except (*_DAMAGE, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise Unreadable(name, f"no header of an image ({error})") from None

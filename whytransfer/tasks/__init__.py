@@ -7,7 +7,9 @@ from typing import Any
 
 from whytransfer.tasks.depth import Depth
 from whytransfer.tasks.detection import Detection
+from whytransfer.tasks.fewshot import FewShot
 from whytransfer.tasks.finetune import Finetune
+from whytransfer.tasks.landmarks import Landmarks
 from whytransfer.tasks.readout import Readout
 from whytransfer.tasks.regression import RegressionReadout
 from whytransfer.tasks.segmentation import Segmentation
@@ -26,11 +28,13 @@ TASKS: dict[str, Callable[..., Any]] = {
     "depth": Depth,
     "detection": partial(Detection, masks=False),
     "instances": partial(Detection, masks=True),
+    "fewshot": FewShot,
+    "landmarks": Landmarks,
 }
 
 __all__ = [
-    "TASKS", "Depth", "Detection", "FactorReadout", "Finetune", "Readout", "RegressionReadout", "Segmentation",
-    "reads_annotations", "settings_of",
+    "TASKS", "Depth", "Detection", "FactorReadout", "FewShot", "Finetune", "Landmarks", "Readout", "RegressionReadout",
+    "Segmentation", "reads_annotations", "settings_of",
 ]  # fmt: skip
 
 

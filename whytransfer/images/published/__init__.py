@@ -10,16 +10,22 @@ from collections.abc import Callable
 from whytransfer.images.published import (
     ade,
     camvid,
+    causal3dident,
     celeba,
     cityscapes,
     coco,
     imagenet,
+    landmarks,
+    lsp,
+    mini_imagenet,
     nyu,
+    omniglot,
     places,
     rgbd,
     sunrgbd,
     synthia,
     voc,
+    w300,
 )
 from whytransfer.images.published.imagenet import write_list
 from whytransfer.records import ImageSet
@@ -41,4 +47,13 @@ SETS: dict[str, Callable[[str], ImageSet]] = {
     "nyu": nyu.nyu,
     "sunrgbd": sunrgbd.sunrgbd,
     "rgbd": rgbd.rgbd,
+    "mini-imagenet": mini_imagenet.mini_imagenet,
+    "omniglot": omniglot.omniglot,
+    "landmarks": landmarks.landmarks,
+    "celeba-landmarks": celeba.celeba_landmarks,
+    "mafl": celeba.mafl,
+    "300w": w300.w300,
+    "300w-published": w300.w300_published,
+    "lsp": lsp.lsp,
+    "causal3dident": causal3dident.causal3dident,
 }
