@@ -18,10 +18,8 @@ from whytransfer.images.published.layout import root_and_parts
 from whytransfer.images.scenes import Scenes
 from whytransfer.records import ImageSet, Sample
 
-FAMILY = {"imagenet", "imagenet-10pct", "imagenet-100"}
-ANNOTATED = [kind for kind, (_, labels) in ALL.items() if labels[0] in ("boxes", "semantic", "depth")]
 FAMILIES = {"imagenet", "imagenet-10pct", "imagenet-100"}, {"300w", "300w-published"}  # that read the same folders
-ANNOTATED = [kind for kind, (_, labels) in ALL.items() if labels[0] in ("boxes", "semantic", "keypoints")]
+ANNOTATED = [kind for kind, (_, labels) in ALL.items() if labels[0] in ("boxes", "semantic", "depth", "keypoints")]
 SIZED = [kind for kind in ANNOTATED if ALL[kind][1] != ("keypoints",) or kind == "landmarks"]  # told by the source
 
 
@@ -41,8 +39,7 @@ def test_it_is_an_encoded_image_set_that_says_what_it_is_labelled_with(kind, tmp
     assert (images.classes == ()) == (kind in ANNOTATED) == (images.labels < 0).all()
     sample = images[0]
     assert sample.name == images.names[0] and images.name.startswith(kind)
-    for part in ("boxes", "masks", "semantic", "depth"):
-    for part in ("boxes", "masks", "semantic", "keypoints"):
+    for part in ("boxes", "masks", "semantic", "depth", "keypoints"):
         assert (getattr(sample, part) is not None) == (part in labels)
     cache = PixelCache.open(images, None, tmp_path / "cache")
     assert labelled_with(cache) == labels and cache.fingerprint == images.fingerprint()

@@ -86,9 +86,15 @@ def in_words(key: str, value: Any) -> tuple[str, str]:
     return name, f"{text} {unit or UNITS.get(suffix, '')}".rstrip()
 
 
+def digits_of(result: Any) -> int:
+    """Digits after the point that a Result is shown with: two of R2 and per cents, three of errors and lengths."""
+    return 2 if result.unit in ("%", "R2") else 3
+
+
 def interval_text(result: Any) -> str:
     """The interval of a Result for a table, empty where it has none."""
-    return "" if result.low is None else f"[{result.low:.2f}, {result.high:.2f}]"
+    digits = digits_of(result)
+    return "" if result.low is None else f"[{result.low:.{digits}f}, {result.high:.{digits}f}]"
 
 
 def print_table(title: str, columns: list[str], rows: Iterable[Iterable[Any]]) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from whytransfer.commands.common import Settings, interval_text, print_json, print_table
+from whytransfer.commands.common import Settings, digits_of, interval_text, print_json, print_table
 from whytransfer.errors import InputError
 
 ELSEWHERE_PX = 224  # what published weights were pretrained on, but for few
@@ -23,7 +23,9 @@ class TransferSettings(Settings):
     Put random:ARCH beside your own: what random features reach is not yours to claim.
     Tasks: readout (logistic regression over 45 strengths of regularisation, chosen by 5-fold cross-validation),
     knn (20 nearest neighbours), sgd-readout (MoCo's protocol: lr 30, 100 epochs, images at 256/224 of the crop),
-    factors (R2 of the latent factors of generated scenes).
+    finetune (all layers, rate and decay chosen on a part of train), fewshot (episodes of new classes); of landmarks and
+    latent factors: factors, ridge-readout, kernel-readout, landmarks (a head on the maps); and on annotated images:
+    detection, instances, segmentation, depth. Those that train take published schedules; --budget shortens them.
 
     Examples:
       whytransfer transfer --backbone runs/mine random:resnet18 --train data/train --test data/val --out results/mine
@@ -47,7 +49,8 @@ class TransferSettings(Settings):
     """Folder for results.jsonl; a result of the same backbone, weights, images, size, task, settings and seed is
     replaced, others stay."""
     task: str = "readout"
-    """readout, knn, sgd-readout or factors."""
+    """readout, knn, sgd-readout, finetune, fewshot, factors, ridge-readout, kernel-readout, landmarks, detection,
+    instances, segmentation or depth."""
     size: Annotated[int, Field(ge=8, le=2048)] | None = None
     """Side of the images in pixels; when not given, that of each pretraining (224 for weights from elsewhere; random:
     weights take that of the run beside them)."""
@@ -182,9 +185,13 @@ def show(s: TransferSettings) -> None:
 
 
 def table_of(results: Sequence[Any]) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows for people; the size of the images is a column where it is not the same for all."""
+    """Columns and rows for people; data and size of the images are columns where they are not the same for all."""
     columns = ["backbone", "metric", "value", "95 % interval", "n"]
-    rows = [[r.model, r.metric, f"{r.value:.2f} {r.unit}", interval_text(r), r.n] for r in results]
+    rows = [[r.model, r.metric, f"{r.value:.{digits_of(r)}f} {r.unit}", interval_text(r), r.n] for r in results]
+    if len({r.data for r in results}) > 1:  # shares of the labels
+        columns.insert(1, "data")
+        for row, r in zip(rows, results, strict=True):
+            row.insert(1, r.data)
     sizes = [r.provenance["size_px"] for r in results]
     if len(set(sizes)) > 1:
         columns.insert(1, "size")
