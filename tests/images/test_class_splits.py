@@ -14,7 +14,7 @@ from whytransfer.images.cache import PixelCache
 from whytransfer.images.class_splits import episodes_of, read_list, splits_of
 from whytransfer.images.published.causal3dident import FACTORS
 from whytransfer.images.published.mini_imagenet import read_split
-from whytransfer.tasks.factors import GROUPS, factor_names, factor_table
+from whytransfer.tasks.factors import GROUPS, factor_targets
 
 
 @pytest.mark.parametrize("imagenet_names", [False, True])
@@ -235,7 +235,8 @@ def test_causal3dident_gives_each_image_its_latents(tmp_path, layout):
 
 def test_the_task_of_factors_knows_causal3dident(tmp_path):
     cache = PixelCache.open(open_images(f"causal3dident:{causal3dident(tmp_path)}"))
-    assert factor_names(cache) == FACTORS and factor_table(cache).shape == (12, 10)
+    targets = factor_targets(cache)
+    assert targets.names == FACTORS and targets.table.shape == (12, 10) and set(targets.groups) == set(GROUPS)
     assert all(set(members) <= set(FACTORS) for members in GROUPS.values())
 
 
