@@ -43,7 +43,7 @@ class Backbone(nn.Module):
         """Features of images in [0, 1]; ValueError on a processor for those that are plainly 0 to 255."""
         if not torch.compiler.is_compiling() and images.numel() and images.device.type == "cpu":
             largest = float(images.detach().amax())  # on a GPU the host would wait for it
-            if largest > 2:
+            if largest > 10:  # images that a detector has normalised reach 3
                 raise ValueError(f"a backbone takes images in [0, 1]; these reach {largest:g}: divide them by 255")
         return super().__call__(images)
 
