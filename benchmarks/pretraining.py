@@ -48,7 +48,7 @@ def ours(name: str, images: str, seconds: float) -> dict[str, float]:
         nonlocal stop_at, run
         run = self
         stop_at = stop_at or time.perf_counter() + seconds
-        self._stop = time.perf_counter() > stop_at and len(self._speeds) > 5
+        self._stop.asked = time.perf_counter() > stop_at and len(self._speeds) > 5
         return original(self, *arguments)
 
     original, Pretraining._step = Pretraining._step, step_until

@@ -146,7 +146,7 @@ def test_regions_that_lack_and_regions_that_would_be_ignored_are_refused_before_
 
 def test_what_is_neither_a_store_nor_an_engine_is_refused(tmp_path):
     pixels = PixelCache.open(open_images("scenes:4:0:24"))
-    with pytest.raises(InputError, match="unknown region engine 'gird'. Did you mean 'grid'"):
+    with pytest.raises(InputError, match="no folder of that name here, 'gird'. Did you mean 'grid'"):
         open_regions("gird", pixels)
     with pytest.raises(InputError, match="is no store of regions: it does not exist. Make one with"):
         open_regions(str(tmp_path / "made"), pixels)
