@@ -48,7 +48,8 @@ def alternating(works: dict[str, Callable[[], object]], rounds: int) -> dict[str
             _, wall, processor = timed(work)
             if r:
                 taken[name].append((wall, processor))
-    return {name: tuple(map(statistics.median, zip(*rows, strict=True))) for name, rows in taken.items()}  # type: ignore[misc]
+    median = statistics.median
+    return {name: (median(wall for wall, _ in rows), median(cpu for _, cpu in rows)) for name, rows in taken.items()}
 
 
 def batch_of_scenes(size: int, batch: int) -> Any:

@@ -28,21 +28,20 @@ def test_bad_batches_are_refused():
         batch_indices(0, 0, 64, 16, world=3)
 
 
-class Slow:
-    """Pictures that take a while; remembers which threads made them."""
+class Made:
+    """Pictures that remember which threads made them."""
 
     def __init__(self, decodes: bool) -> None:
         self.decodes, self.threads = decodes, set()
 
     def pixels(self, i: int) -> np.ndarray:
         self.threads.add(threading.current_thread().name)
-        time.sleep(0.02)
         return np.full((1, 1, 3), i, np.uint8)
 
 
 @pytest.mark.parametrize("decodes", [True, False])
 def test_pictures_beyond_the_cache_are_decoded_on_all_cores_in_order(decodes):
-    pixels = Slow(decodes)
+    pixels = Made(decodes)
     assert [int(p[0, 0, 0]) for p in pictures(pixels, np.array([3, 1, 2, 1]))] == [3, 1, 2, 1]
     here = threading.current_thread().name
     assert here not in pixels.threads if decodes else pixels.threads == {here}

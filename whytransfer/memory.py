@@ -1,4 +1,4 @@
-"""What a process may use of its machine: the cores it was given, and memory again instead of anew.
+"""What a process may use of its machine: the cores it was given, bfloat16 instructions, memory again instead of anew.
 
 glibc hands every large tensor back to the system when it is freed and gets zeroed pages for the next one. Training asks
 for the same sizes at every step, so keeping them is free speed:
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from typing import Any
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # <malloc.h>
 
@@ -17,6 +18,16 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # <malloc.h>
 def usable_cores() -> int:
     """Cores that this process may use, which in a container can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def has_bf16(device: Any) -> bool:
+    """Whether a torch.device has bfloat16 instructions, not an emulation."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, test)() for test in tests if hasattr(torch.cpu, test))
 
 
 def keep_freed_memory() -> bool:

@@ -65,7 +65,7 @@ def test_landmarks_in_files_of_their_own_need_no_image(monkeypatch):
         def read(self, i, want):
             return SimpleNamespace(size=faces.sizes[i], keypoints=np.array([faces.points[i]]))
 
-    faces.annotations, faces.names = Files(), ["a", "b", "c"]
+    faces.annotations, faces.labelled_with = Files(), ("keypoints",)
     monkeypatch.setattr(Faces, "__getitem__", lambda *_: pytest.fail("an image was decoded"))
     np.testing.assert_allclose(landmark_targets(faces, 40).table, expected)
 
@@ -84,11 +84,11 @@ def test_factors_of_a_part_are_those_of_its_images(tmp_path):
 
 
 def test_refusals():
-    with pytest.raises(InputError, match="faces: image face1.png has no landmarks; a ridge or kernel"):
+    with pytest.raises(InputError, match="faces: image face1.png has no landmarks"):
         targets_of(Faces([[[1.0, 2.0]], None, [[1.0, 2.0]]]), 16)
-    with pytest.raises(InputError, match="image face2.png lacks landmarks 1: leave it out"):
+    with pytest.raises(InputError, match="faces: image 2 lacks landmark 1, one of 1 that are missing: leave such"):
         targets_of(Faces([[[1.0, 2.0]] * 2, [[1.0, 2.0]] * 2, [[1.0, 2.0], [float("nan"), 1.0]]]), 16)
-    with pytest.raises(InputError, match="different numbers of landmarks: 1, 2"):
+    with pytest.raises(InputError, match="images have 1 to 2 landmarks: all must have as many"):
         targets_of(Faces([[[1.0, 2.0]], [[1.0, 2.0]] * 2, [[1.0, 2.0]]]), 16)
     with pytest.raises(InputError, match="faces has no latent factors"):
         targets_of(Faces(), 16, kind="factors")

@@ -85,7 +85,7 @@ def _dilate(block: nn.Module, before: int, after: int) -> None:
             continue
         if conv.kernel_size != (1, 1):
             conv.dilation = (rate, rate)
-            conv.padding = tuple(rate * (k // 2) for k in conv.kernel_size)  # type: ignore[assignment]
+            conv.padding = rate * (conv.kernel_size[0] // 2), rate * (conv.kernel_size[1] // 2)
         if conv.stride != (1, 1):
             conv.stride, rate = (1, 1), after
     shortcut = getattr(block, "downsample", None)
@@ -103,6 +103,7 @@ def _of_timm(backbone: TimmBackbone, output_stride: int) -> Backbone:
         with torch.random.fork_rng(devices=[]):
             model = timm.create_model(architecture, num_classes=0, output_stride=output_stride)
         model.load_state_dict(backbone.model.state_dict())
+    # what timm raises where a kind of model has no output_stride depends on the kind
     except (TypeError, AssertionError, NotImplementedError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else "it takes no output_stride"
         raise _refusal(backbone, f"timm says: {reason}") from None

@@ -103,9 +103,8 @@ def pad_same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], value:
 
 def _same(conv: nn.Conv2d) -> SameConv2d:
     """Its twin with the same weights and SAME padding."""
-    channels = conv.in_channels, conv.out_channels
-    device = conv.weight.device
-    twin = SameConv2d(*channels, conv.kernel_size, conv.stride, padding=0, bias=False, device=device)  # type: ignore[arg-type]
+    (kh, kw), (sh, sw), device = conv.kernel_size, conv.stride, conv.weight.device
+    twin = SameConv2d(conv.in_channels, conv.out_channels, (kh, kw), (sh, sw), bias=False, device=device)
     twin.weight = conv.weight
     return twin
 

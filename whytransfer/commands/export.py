@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from whytransfer.commands.common import Settings, print_json
-from whytransfer.errors import InputError
-
-ELSEWHERE_PX = 224
+from whytransfer.commands.transfer import sizes_of
 
 
 class ExportSettings(Settings):
@@ -53,20 +50,8 @@ def run(s: ExportSettings) -> Any:
     if s.format not in FORMATS:
         raise unknown_name("format", s.format, FORMATS)
     backbone = load_backbone(s.backbone)
-    card = {"source": s.backbone, "size": s.size or size_of(s.backbone), "note": backbone.note}
+    card = {"source": s.backbone, "size": s.size or sizes_of([s.backbone])[0], "note": backbone.note}
     return write(backbone, s.format, s.out, {**card, "command": command_line(), "versions": versions()})
-
-
-def size_of(spec: str) -> int:
-    """The side in pixels that the run was pretrained at; 224 for weights from elsewhere."""
-    path = Path(spec)
-    card = (path.parent if path.is_file() else path) / "card.json"
-    if not (path.exists() and card.is_file()):
-        return ELSEWHERE_PX
-    try:
-        return int(json.loads(card.read_text()).get("size", ELSEWHERE_PX))
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"{card} does not tell the size of the images ({error}). Give --size.") from None
 
 
 def show(s: ExportSettings) -> None:

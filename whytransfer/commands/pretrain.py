@@ -232,12 +232,9 @@ def device_of(name: str) -> Any:
 
 def has_bf16(device: Any = None) -> bool:
     """Whether the device (the one that "auto" takes when not given) has bfloat16 instructions, not an emulation."""
-    import torch
+    from whytransfer import memory
 
-    if (device or device_of("auto")).type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, test)() for test in tests if hasattr(torch.cpu, test))
+    return memory.has_bf16(device or device_of("auto"))
 
 
 def in_bf16(precision: str, size_px: int, device: Any = None) -> bool:

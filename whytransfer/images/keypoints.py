@@ -17,7 +17,7 @@ from whytransfer.errors import InputError
 from whytransfer.images.cache import PixelCache
 from whytransfer.images.decode import shrunk_size
 from whytransfer.images.subsets import Labelled, labelled_with
-from whytransfer.images.targets import _origin
+from whytransfer.images.targets import origin
 from whytransfer.memory import usable_cores
 
 Eyes = tuple[tuple[int, ...], tuple[int, ...]]  # the points whose means are the two eyes
@@ -69,7 +69,7 @@ def require_keypoints(images: Labelled, why: str) -> None:
     """Raise InputError unless the set has landmarks; `why` says who needs them."""
     if "keypoints" in labelled_with(images):
         return
-    source, positions = _origin(images)
+    source, positions = origin(images)
     if len(positions) == 0 or source[int(positions[0])].keypoints is None:
         there = labelled_with(images)
         found = f"labelled with {' and '.join(there)}" if there else "not labelled"
@@ -88,7 +88,7 @@ def keypoint_table(images: Labelled, size_px: int, resize_px: int | None = None)
     image.
     """
     require_keypoints(images, "a table of landmarks")
-    source, positions = _origin(images)
+    source, positions = origin(images)
     chunks = [positions[k : k + _CHUNK] for k in range(0, len(positions), _CHUNK)]
     with ThreadPoolExecutor(usable_cores()) as pool:
         found = [
@@ -139,7 +139,7 @@ def _picture_sizes(images: Any, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
 def _points_of(images: Any, i: int) -> tuple[tuple[int, int], NDArray[np.float32]]:
     """(H, W) and points (P, 2) of image i."""
     if hasattr(images, "annotations"):
-        known = images.annotations.read(i)
+        known = images.annotations.read(i, ("keypoints",))
         return known.size, known.keypoints[0]
     sample = images[i]
     if sample.keypoints is None or not len(sample.keypoints):

@@ -49,7 +49,7 @@ class BoxTable:
         one picture has a box.
         """
         require_targets(cache, "boxes", "a table of boxes")
-        images, positions = _origin(cache)
+        images, positions = origin(cache)
         chunks = [range(k, min(k + _CHUNK, len(cache))) for k in range(0, len(cache), _CHUNK)]
         boxes, labels, counts = [np.empty((0, 4), np.float32)], [np.empty(0, np.int64)], []
         with ThreadPoolExecutor(usable_cores()) as pool:
@@ -84,13 +84,13 @@ class BoxTable:
 
 def box_classes(images: Labelled) -> tuple[str, ...]:
     """Names of the classes of objects; () where there are none."""
-    return getattr(_origin(images)[0], "box_classes", ())
+    return getattr(origin(images)[0], "box_classes", ())
 
 
 def pixel_classes(images: Labelled) -> tuple[str, ...]:
     """Names of the classes of pixels: of the set's label maps, else background and the classes of its objects."""
     if "semantic" in labelled_with(images):
-        return getattr(_origin(images)[0], "semantic_classes", ())
+        return getattr(origin(images)[0], "semantic_classes", ())
     return (BACKGROUND, *box_classes(images)) if "masks" in labelled_with(images) else ()
 
 
@@ -107,7 +107,7 @@ def require_targets(images: Labelled, need: str, why: str) -> None:
     )
 
 
-def _origin(images: Any) -> tuple[Any, NDArray[np.int64]]:
+def origin(images: Any) -> tuple[Any, NDArray[np.int64]]:
     """The set in which images are annotated, and the position there of each image."""
     positions = np.arange(len(images))
     while isinstance(images, PixelCache | Subset):

@@ -126,10 +126,14 @@ def write(folder: Path | None, truth: Truth, found: Detections) -> dict[str, str
     if folder is None:
         return {}
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in (("truth", truth), ("detections", found)):
-        text = json.dumps(content, separators=(",", ":")).encode()
-        atomic_write(folder / f"{name}.json", lambda file, text=text: file.write(text))  # type: ignore[misc]
+    _write(folder / "truth.json", truth)
+    _write(folder / "detections.json", found)
     return {"predictions": f"{folder.name}/detections.json", "truth": f"{folder.name}/truth.json"}
+
+
+def _write(path: Path, content: Any) -> None:
+    text = json.dumps(content, separators=(",", ":")).encode()
+    atomic_write(path, lambda file: file.write(text))
 
 
 def categories_of(classes: Sequence[str]) -> list[dict[str, Any]]:

@@ -35,6 +35,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from whytransfer.backbones.dense import normalised_outside, split, stages_of
 from whytransfer.errors import InputError, unknown_name
+from whytransfer.memory import has_bf16
 
 ANCHORS_PX = (32, 64, 128, 256, 512)
 RATIOS = (0.5, 1.0, 2.0)
@@ -248,12 +249,7 @@ def bf16_pays(architecture: str, device: torch.device) -> bool:
     A step of c4 is mostly layer4 on regions: 0.56 of the time (ResNet-18, 256 px, AVX512-BF16); of fpn 0.92, for which
     the digits are kept.
     """
-    if architecture != "c4":
-        return False
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, test)() for test in tests if hasattr(torch.cpu, test))
+    return architecture == "c4" and has_bf16(device)
 
 
 def anchors_px(scale: float) -> tuple[float, ...]:

@@ -8,7 +8,6 @@ Landmarks come from the keypoints of its samples, in pixels of the view that the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whytransfer.errors import InputError
-from whytransfer.images.cache import PixelCache
-from whytransfer.images.index import first_of
-from whytransfer.images.subsets import Subset
-from whytransfer.memory import usable_cores
-from whytransfer.views.operations import CenterCrop, Resize, draw
+from whytransfer.images.keypoints import keypoint_table
+from whytransfer.images.targets import origin
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "pose": ("object_x", "object_y", "object_z", "rotation_1", "rotation_2", "rotation_3"),
@@ -59,53 +55,15 @@ def factor_targets(images: Any) -> Targets:
 def landmark_targets(images: Any, size_px: int, resize_px: int | None = None) -> Targets:
     """x and y of every landmark of the first annotated object, in pixels of the evaluation view of side `size_px`.
 
-    They may lie outside the view. InputError names an image without landmarks, with other ones, or with one missing.
+    They may lie outside the view. InputError for a set without landmarks, and for an image that lacks one.
     """
-    source, positions = origin(images)
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        found = list(pool.map(lambda i: _landmarks(source, int(i)), positions))
-    counts = sorted({len(points) for _, points in found})
-    if len(counts) > 1:
-        several = first_of([str(count) for count in counts])
-        raise InputError(f"{images.name}: its images have different numbers of landmarks: {several}")
-    sizes = np.array([size for size, _ in found], dtype=np.int64)
-    pipeline = (Resize((resize_px or size_px) / size_px), CenterCrop())
-    window = draw(pipeline, sizes, size_px, 0, 0, positions, 0).windows
-    points = np.stack([points for _, points in found])  # (N, P, 2)
-    scale = np.stack([window["grid_width"], window["grid_height"]], 1) / sizes[:, ::-1]
-    corner = np.stack([window["grid_left"], window["grid_top"]], 1)
-    table = points * scale[:, None] - corner[:, None]
+    points = keypoint_table(images, size_px, resize_px).points.astype(np.float64)  # (N, P, 2)
+    lacking = np.argwhere(np.isnan(points).any(axis=2))
+    if len(lacking):
+        image, landmark = lacking[0].tolist()
+        raise InputError(
+            f"{images.name}: image {image} lacks landmark {landmark}, one of {len(lacking)} that are missing: leave "
+            "such images out, or train the landmarks task, which passes over missing ones"
+        )
     names = tuple(f"{axis}{k}" for k in range(points.shape[1]) for axis in "xy")
-    return Targets("landmarks", names, table.reshape(len(table), -1), {})
-
-
-def _landmarks(source: Any, i: int) -> tuple[tuple[int, int], NDArray[np.float64]]:
-    """(H, W) of image i, and its landmarks (P, 2) xy in its pixels; undecoded where they lie in files of their own."""
-    if hasattr(source, "annotations"):
-        known = source.annotations.read(i, ("keypoints",))
-        name, size, keypoints = source.names[i], known.size, getattr(known, "keypoints", None)
-    else:
-        sample = source[i]
-        name, size, keypoints = sample.name, tuple(sample.image.shape[1:]), sample.keypoints
-    if keypoints is None or not len(keypoints):
-        raise InputError(
-            f"{source.name}: image {name} has no landmarks; a ridge or kernel readout needs continuous targets: "
-            "landmarks, or latent factors (scenes:COUNT:SEED)"
-        )
-    points = np.asarray(keypoints[0], dtype=np.float64)
-    if not np.isfinite(points).all():
-        missing = [str(k) for k in np.flatnonzero(~np.isfinite(points).all(1))]
-        raise InputError(
-            f"{source.name}: image {name} lacks landmarks {first_of(missing)}: leave it out, or train the landmarks "
-            "task, which passes over missing ones"
-        )
-    return (int(size[0]), int(size[1])), points
-
-
-def origin(images: Any) -> tuple[Any, NDArray[np.int64]]:
-    """The set in which images are annotated, and the position there of each image."""
-    positions = np.arange(len(images))
-    while isinstance(images, PixelCache | Subset):
-        positions = (images.positions if isinstance(images, PixelCache) else images.indices)[positions]
-        images = images.images
-    return images, positions
+    return Targets("landmarks", names, points.reshape(len(points), -1), {})

@@ -244,4 +244,4 @@ def parts_of(train: Any, test: Any) -> tuple[NDArray[np.bool_], NDArray[np.bool_
     splits = splits_of(train)
     base = [name not in novel and splits.get(name) not in VALIDATION for name in train.classes]
     validation = [name not in novel and (not splits or splits.get(name) in VALIDATION) for name in train.classes]
-    return tuple(np.array([*part, False])[train.labels] for part in (base, validation))  # type: ignore[return-value]
+    return np.array([*base, False])[train.labels], np.array([*validation, False])[train.labels]

@@ -200,7 +200,7 @@ class Landmarks:
         """A fresh head for the backbone's map, which one image tells the size of."""
         device = next(backbone.parameters()).device
         with torch.inference_mode():
-            shape = map_of(backbone(self._views(self.train, device)(np.arange(1))), self.stage).shape[1:]
+            _, c, h, w = map_of(backbone(self._views(self.train, device)(np.arange(1))), self.stage).shape
         points = self.tables[0].points.reshape(len(self.train), -1).astype(np.float64)
         if np.isnan(points).all(0).any():
             raise InputError(f"{self.train.name}: a landmark is missing in every image, so it cannot be learnt")
@@ -208,7 +208,7 @@ class Landmarks:
         std[std < 1e-6 * self.size_px] = 1.0  # a point that never moves
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            return Head(tuple(shape), torch.tensor(mean).float(), torch.tensor(std).float())  # type: ignore[arg-type]
+            return Head((c, h, w), torch.tensor(mean).float(), torch.tensor(std).float())
 
     def _views(self, images: Any, device: torch.device) -> Inputs:
         def views(index: NDArray[np.int64]) -> Tensor:

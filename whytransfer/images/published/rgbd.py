@@ -66,7 +66,8 @@ def _beside(root: Path) -> Iterator[tuple[str, str]]:
             if stem and not name.startswith(".") and f".{suffix.lower()}" in _PICTURES:
                 if f"{stem}.depth.png" not in there:
                     raise LAYOUT.refusal(Path(folder), f"{stem}.depth.png, the depth map of {name},")
-                yield tuple(os.path.normpath(os.path.join(below, n)) for n in (name, f"{stem}.depth.png"))  # type: ignore[misc]
+                inside = os.path.normpath(below)
+                yield os.path.normpath(f"{inside}/{name}"), os.path.normpath(f"{inside}/{stem}.depth.png")
 
 
 def _in_folders(root: Path) -> Iterator[tuple[str, str]]:
