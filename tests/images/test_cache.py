@@ -350,7 +350,15 @@ def test_what_a_killed_builder_left_is_cleaned_up(photos, tmp_path):
     assert len(PixelCache.open(Folder(photos), None, folder)) == 12
 
 
-def test_ctrl_c_leaves_nothing_half_written(photos, tmp_path):
+@pytest.fixture
+def interruptible():
+    """What runs behind a shell's & ignores SIGINT; here it is Ctrl-C again."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_leaves_nothing_half_written(photos, tmp_path, interruptible):
     with pytest.raises(KeyboardInterrupt):
         PixelCache.open(
             Folder(photos), None, tmp_path / "cache", progress=lambda *_: os.kill(os.getpid(), signal.SIGINT)
