@@ -90,6 +90,22 @@ def test_draws_are_others_at_each_step_and_a_resumed_method_goes_on_alike():
     assert torch.equal(method.loss(batch(seed=2))["loss"], other.loss(batch(seed=2))["loss"])
 
 
+def test_in_the_small_preset_an_entry_counts_once_its_image_was_seen():
+    method, v = made("instdisc-small", T=0.5), batch()  # methods/instdisc_small.py
+    out = method.loss(v)
+    assert float(out["loss"]) == 0
+    out["loss"].backward()
+    assert all(p.grad is None or not p.grad.any() for p in method.parameters())
+    method.after_step({k: x.detach() for k, x in out.items()}, 0.0)
+    later, total = batch(seed=1, index=[7, 1, 19, 2]), 0.0  # 1 and 2 are new
+    rows = method.bank.rows
+    for f, i in zip(features(method, later), later.index.tolist(), strict=True):
+        if i in (7, 19):
+            p = {j: math.exp(f @ rows[j] / 0.5) for j in (3, 7, 0, 19)}
+            total -= math.log(p[i] / sum(p.values())) / 2
+    assert float(method.loss(later)["loss"].detach()) == pytest.approx(total, rel=1e-9)
+
+
 def test_settings():
     assert options_of("instdisc") == {"dim": 128, "negatives": 4096, "m": 0.5, "T": 0.07}
     assert options_of("instdisc-softmax") == {"dim": 128, "negatives": 65536, "m": 0.5, "T": 0.07}

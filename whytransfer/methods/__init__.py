@@ -15,7 +15,8 @@ from whytransfer.methods.detcon_one_view import DetConBOneView, DetConSOneView
 from whytransfer.methods.detcon_small import DetConBSmall, DetConSSmall
 from whytransfer.methods.exemplar import ExemplarV1, ExemplarV2
 from whytransfer.methods.exemplar_small import ExemplarSmall
-from whytransfer.methods.instdisc import InstDisc, InstDiscSmall, InstDiscSoftmax
+from whytransfer.methods.instdisc import InstDisc, InstDiscSoftmax
+from whytransfer.methods.instdisc_small import InstDiscSmall
 from whytransfer.methods.moco import MoCoV1, MoCoV2
 from whytransfer.methods.moco_small import MoCoV2Small
 from whytransfer.methods.simclr import SimCLR, SimCLRSmall

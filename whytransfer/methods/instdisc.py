@@ -122,29 +122,3 @@ class InstDiscSoftmax(Instances):
         others = self.bank.draw(self.negatives, self.steps) if self.negatives < len(rows) else everyone
         loss = info_nce(v, rows[index], rows[others], self.T, keep=others != index[:, None])
         return {"loss": loss, "features": v.detach(), "index": index}
-
-
-class InstDiscSmall(InstDiscSoftmax):
-    """InstDisc for small data: a preset of this project, for 5,000 to 50,000 images and batches of 64 to 256.
-
-    What differs and why: the exact softmax; m 0, as an entry is an epoch old already; for that reason a lower learning
-    rate than its sisters', warmed up while entries are random; T 0.2, batch norm in the projector. Not tuned.
-    """
-
-    recipe = "moco-v2"
-    defaults = Training("sgd", lr_per_256=0.1, weight_decay=5e-4, warmup_epochs=1.0, epochs=15, batch=128)
-
-    def __init__(
-        self,
-        backbone: Any,
-        *,
-        classes: int | None,
-        images: int,
-        seed: int = 0,
-        dim: int = 128,
-        hidden: int = 512,
-        m: float = 0.0,
-        T: float = 0.2,
-    ) -> None:
-        super().__init__(backbone, classes=classes, images=images, seed=seed, dim=dim, negatives=images, m=m, T=T)
-        self.projector = heads.mlp(backbone.width, hidden, dim, nn.BatchNorm1d, seed)
