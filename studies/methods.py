@@ -3,7 +3,8 @@
 Question   On tiny_imagenet_40 (64 px, 40 classes), ResNet-18: the small preset of every method, and the papers' MoCo
            and Exemplar with a queue that fits, read out on its own val images and on caltech101_128.
 Command    uv run python studies/methods.py --data FOLDER --out runs/methods [--seeds 0 1 2] [--models simclr-small ...]
-Minutes    about 15 per model and seed on one core (bf16), twice that where both views take gradients; --small: minutes
+Minutes    at 15 epochs about 15 per model and seed on one core (bf16), twice that where both views take gradients;
+           each model in a process of its own tells its own peak of memory; --small: minutes
 Expect     supervised and supcon-small first on the classes they were trained on; the presets above random features;
            exemplar-v2 above moco-v2, which has no labels to say which keys are no negatives
 
@@ -15,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 from pathlib import Path
 
 import whytransfer
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--small", action="store_true", help="a few hundred generated scenes, one epoch")
     a = parser.parse_args()
@@ -54,21 +55,19 @@ def main() -> None:
         train, val, a.epochs = "scenes:600:0", "scenes:200:1", 1
         sets = {"scenes": (train, val)}
     for seed in a.seeds:
-        for name in a.models:
-            out = str(a.out / f"{name}-{seed}")
-            common = {"images": train, "val": val, "epochs": a.epochs, "batch": 128, "seed": seed}
-            summary = whytransfer.pretrain(out=out, backbone="resnet18", size=64, **common, **MODELS[name])
-            peak = (
-                resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            )  # MiB, of all models so far in this process
-            print(json.dumps({"run": out, **summary, "peak_mib_so_far": round(peak)}, default=str))
+        for name in ("random", *a.models):
+            run = f"random:resnet18:{seed}"
+            if name != "random":
+                run = str(a.out / f"{name}-{seed}")
+                common = {"images": train, "val": val, "epochs": a.epochs, "batch": 128, "seed": seed}
+                whytransfer.pretrain(out=run, backbone="resnet18", size=a.size, **common, **MODELS[name])
             for data, (fit_on, score_on) in sets.items():
-                for task in ("knn", "readout"):
-                    read = {"train": fit_on, "test": score_on, "task": task, "size": 64, "seed": seed}
-                    specs = [f"random:resnet18:{seed}", out]
-                    for r in whytransfer.transfer(backbone=specs, out=a.out / "results" / f"{data}-{task}", **read):
-                        value = f"{r.value:6.2f} [{r.low:.2f}, {r.high:.2f}]"
-                        print(f"{data:18} {r.task:8} {r.metric:15} {r.model:32} {value}")
+                out = a.out / "results" / f"{data}-{name}-{seed}"
+                if not (out / "results.jsonl").exists():
+                    whytransfer.transfer(backbone=run, train=fit_on, test=score_on, size=a.size, seed=seed, out=out)
+                for r in map(json.loads, (out / "results.jsonl").read_text().splitlines()):
+                    value = f"{r['value']:6.2f} [{r['low']:.2f}, {r['high']:.2f}]"
+                    print(f"{data:18} {r['metric']:15} {run:32} {value}", flush=True)
 
 
 if __name__ == "__main__":

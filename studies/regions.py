@@ -51,6 +51,17 @@ def gather(data: Path, out: Path) -> tuple[str, str]:
     return str(folder), str(truth)
 
 
+def read_out(backbone: str, sets: dict[str, tuple[str, str]], out: Path, size: int, seed: int) -> None:
+    """The logistic readout on every set, read once and kept in `out`."""
+    for data, (fit_on, score_on) in sets.items():
+        if not (out / data / "results.jsonl").exists():
+            read = {"train": fit_on, "test": score_on, "size": size, "seed": seed, "out": out / data}
+            whytransfer.transfer(backbone=backbone, task="readout", **read)
+        for r in map(json.loads, (out / data / "results.jsonl").read_text().splitlines()):
+            value = f"{r['value']:6.2f} [{r['low']:.2f}, {r['high']:.2f}]"
+            print(f"{data:18} {r['metric']:15} {backbone:44} {value}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -81,12 +92,9 @@ def main() -> None:
                 out = str(a.out / f"{method}-{store.name}-{seed}")
                 settings = {"masks": str(store), "epochs": a.epochs, "batch": 128, "size": a.size, "seed": seed}
                 whytransfer.pretrain(images=images, method=method, backbone="resnet18", out=out, **settings)
-                for data, (fit_on, score_on) in sets.items():
-                    read = {"train": fit_on, "test": score_on, "size": a.size, "seed": seed}
-                    specs, results = [f"random:resnet18:{seed}", out], a.out / "results" / data
-                    for r in whytransfer.transfer(backbone=specs, task="readout", out=results, **read):
-                        value = f"{r.value:6.2f} [{r.low:.2f}, {r.high:.2f}]"
-                        print(f"{data:18} {r.metric:15} {r.model:44} {value}", flush=True)
+                read_out(out, sets, a.out / "results" / Path(out).name, a.size, seed)
+    for seed in a.seeds:
+        read_out(f"random:resnet18:{seed}", sets, a.out / "results" / f"random-{seed}", a.size, seed)
 
 
 if __name__ == "__main__":

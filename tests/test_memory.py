@@ -33,6 +33,15 @@ def test_the_same_size_again_takes_no_new_pages():
     assert understood and kept < 100 < without
 
 
+def test_the_peak_grows_by_what_was_held_and_stays():
+    code = (
+        "import numpy as np, torch; from whytransfer.memory import peak_mib; cpu = torch.device('cpu');"
+        "before = peak_mib(cpu); held = np.ones(50 * 2**20); del held; print(peak_mib(cpu) - before)"
+    )
+    grown = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    assert 300 < grown < 410  # 400 MiB of float64, less what importing took for a moment
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system gives no process fewer cores")
 def test_cores_are_those_given_to_the_process_and_counted_in_one_place():
     given = os.sched_getaffinity(0)

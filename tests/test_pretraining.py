@@ -182,7 +182,7 @@ def test_a_stop_at_the_last_step_of_an_epoch_or_run_reports_what_the_whole_run_d
         whytransfer.pretrain(out=tmp_path / "stopped", **settings, save_minutes=0)
     assert steps == at
     stopped = whytransfer.pretrain(out=tmp_path / "stopped", **settings)
-    timed = {"run", "seconds", "images_per_second", "waiting_for_data"}
+    timed = {"run", "seconds", "images_per_second", "waiting_for_data", "peak_mib"}
     assert {k: v for k, v in stopped.items() if k not in timed} == {k: v for k, v in whole.items() if k not in timed}
     files = [(tmp_path / f / "metrics.jsonl").read_text().splitlines() for f in ("whole", "stopped")]
     rows = [[[json.loads(line)[k] for k in NOT_TIMED] for line in lines] for lines in files]

@@ -1,4 +1,4 @@
-"""What a process may use of its machine: the cores it was given, bfloat16 instructions, memory again instead of anew.
+"""What a process may use of its machine: the cores it was given, bfloat16 instructions, memory and its peak.
 
 glibc hands every large tensor back to the system when it is freed and gets zeroed pages for the next one. Training asks
 for the same sizes at every step, so keeping them is free speed:
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # <malloc.h>
@@ -28,6 +29,25 @@ def has_bf16(device: Any) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, test)() for test in tests if hasattr(torch.cpu, test))
+
+
+def peak_mib(device: Any) -> float | None:
+    """The most memory that was in use: of a GPU by this process's tensors, else by this process; None if not known.
+
+    Since the process began: what it did before a run counts too.
+    """
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    if sys.platform.startswith("linux"):  # getrusage begins with what the parent held when it started this process
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next((int(line.split()[1]) / 2**10 for line in lines if line.startswith("VmHWM")), None)
+    if sys.platform == "darwin":
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return None
 
 
 def keep_freed_memory() -> bool:

@@ -20,6 +20,7 @@ from whytransfer.backbones.recorded import record
 from whytransfer.errors import RunError
 from whytransfer.files import full_disk_told
 from whytransfer.loading import ahead, batch_indices, pictures, steps_per_epoch
+from whytransfer.memory import peak_mib
 from whytransfer.monitor import Monitor
 from whytransfer.nn.bank import MemoryBank
 from whytransfer.nn.queue import KeyQueue
@@ -253,7 +254,7 @@ class Pretraining:
             losses, self.state.epoch_losses = self.state.epoch_losses, []
             epoch = int(done) if done == int(done) else done
             row: dict[str, Any] = {"epoch": epoch, "loss": statistics.fmean(losses), **self._speed()}
-            row["seconds"] = self.state.seconds
+            row |= {"seconds": self.state.seconds, "peak_mib": peak_mib(self.fabric.device)}
             if self.monitor:
                 row |= self.monitor.look(self.method.backbone).as_dict()
             self.state.metrics.append(row)

@@ -70,6 +70,7 @@ def print_json(records: Iterable[Mapping[str, Any]]) -> None:
 UNITS = {"_images_per_second": "images/s", "_gb": "GiB", "_seconds": "s"}
 NAMES = {"images_per_second": ("speed", "images/s"), "seconds": ("time", "s"), "knn": ("kNN accuracy", "%")}
 NAMES |= {"random_knn": ("kNN accuracy of random features", "%"), "pairs": ("views matched to their picture", "%")}
+NAMES |= {"peak_mib": ("peak memory of this process", "MiB")}
 NAMES |= {"state_bytes_per_image": ("memory held per image", "bytes")}
 NAMES |= {"random_pairs": ("views matched by random features", "%")}
 

@@ -22,7 +22,6 @@ from whytransfer.records import Views
 class InstDiscSmall(InstDiscSoftmax):
     """Every image is told from all images that were seen, by what the network last saw in them."""
 
-
     recipe = "moco-v2"
     defaults = Training("sgd", lr_per_256=0.1, weight_decay=5e-4, warmup_epochs=2.0, epochs=15, batch=128)
 
