@@ -258,7 +258,7 @@ class Pretraining:
             if self.monitor:
                 row |= self.monitor.look(self.method.backbone).as_dict()
             self.state.metrics.append(row)
-            self._log({k: v for k, v in row.items() if isinstance(v, float)})
+            self._log({f"epoch/{k}": v for k, v in row.items() if isinstance(v, float)})
             left = (self.steps - self.state.step) * self.state.seconds / self.state.step
             words = describe(row, self.state.random)
             progress.say(f"epoch {round(done, 2):g}/{round(self.epochs, 2):g}  {words}  ETA {progress.duration(left)}")
