@@ -30,6 +30,8 @@ ORDER = (
     ("monitor", "speed"),
     ("pretraining",),
     ("tasks",),
+    ("figures",),
+    ("diagnosis",),
     ("commands",),
     ("cli",),
 )
