@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--models", nargs="+", default=list(TRIALS), choices=list(TRIALS))
     parser.add_argument("--small", action="store_true", help="a few hundred generated scenes, one epoch")
     a = parser.parse_args()
@@ -57,8 +58,8 @@ def main() -> None:
         for settings in TRIALS[model]:
             name = "-".join([model, *(f"{key}={value}" for key, value in settings.items())])
             common = {"images": train, "val": held_out, "epochs": a.epochs, "batch": 128, "backbone": "resnet18"}
-            whytransfer.pretrain(method=model, out=a.out / name, size=64, **common, **settings)
-            read = {"train": train, "test": held_out, "size": 64, "backbone": [str(a.out / name)]}
+            whytransfer.pretrain(method=model, out=a.out / name, size=a.size, **common, **settings)
+            read = {"train": train, "test": held_out, "size": a.size, "backbone": [str(a.out / name)]}
             for task in ("knn", "readout"):
                 for r in whytransfer.transfer(task=task, out=a.out / f"{task}-{name}", **read):
                     print(f"{name:40} {r.task:8} {r.metric:15} {r.value:6.2f} [{r.low:.2f}, {r.high:.2f}]", flush=True)

@@ -50,7 +50,7 @@ def test_the_published_projector_ends_in_a_norm_without_shift():
 
 def test_settings():
     assert options_of("simclr") == {"dim": 128, "T": 0.1} and METHODS["simclr"].recipe == "simclr"
-    assert options_of("simclr-small") == {"dim": 128, "hidden": 512, "T": 0.2}
+    assert options_of("simclr-small") == {"dim": 128, "hidden": 512, "T": 0.1}
 
 
 def test_batches_without_enough_to_tell_apart_are_refused():

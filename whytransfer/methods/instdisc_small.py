@@ -2,7 +2,8 @@
 
 What differs and why: the exact softmax; an entry counts once its image was seen, so that no image is drawn to a random
 entry and the first epoch only fills the bank; m 0, as an entry is an epoch old already; for that reason a lower
-learning rate than its sisters', warmed up over the second epoch; T 0.2, batch norm in the projector.
+learning rate than its sisters', warmed up over the second epoch; batch norm in the projector. T 0.07, the paper's, was
+no worse than 0.1 and 0.2 in one run each (docs/results/methods.md).
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class InstDiscSmall(InstDiscSoftmax):
         dim: int = 128,
         hidden: int = 512,
         m: float = 0.0,
-        T: float = 0.2,
+        T: float = 0.07,
     ) -> None:
         super().__init__(backbone, classes=classes, images=images, seed=seed, dim=dim, negatives=images, m=m, T=T)
         self.projector = heads.mlp(backbone.width, hidden, dim, nn.BatchNorm1d, seed)

@@ -60,9 +60,8 @@ class SimCLRSmall(SimCLR):
     """SimCLR for small data: a preset of this project, for 5,000 to 50,000 images and batches of 64 to 256.
 
     What differs and why: SGD with a high learning rate and one epoch of warm-up, because LARS's steps of a thousandth
-    of a layer's length need many of them; T 0.2, because few negatives at T 0.1 leave the gradient to one or two of
-    them; MoCo v2's views, whose crops keep a fifth of a picture that is small already; a projector of 512 hidden units.
-    Not tuned.
+    of a layer's length need many of them; MoCo v2's views, whose crops keep a fifth of a picture that is small already;
+    a projector of 512 hidden units. T was chosen of 0.1, 0.2, 0.5 with one run each (docs/results/methods.md).
     """
 
     recipe = "moco-v2"
@@ -77,7 +76,7 @@ class SimCLRSmall(SimCLR):
         seed: int = 0,
         dim: int = 128,
         hidden: int = 512,
-        T: float = 0.2,
+        T: float = 0.1,
     ) -> None:
         super().__init__(backbone, classes=classes, images=images, seed=seed, dim=dim, T=T)
         self.projector = heads.mlp(backbone.width, hidden, dim, nn.BatchNorm1d, seed)

@@ -66,7 +66,8 @@ class SupConSmall(SupCon):
     What differs and why: SGD with one epoch of warm-up in place of LARS, for the few steps; batch norm in a projector
     of 512 hidden units and MoCo v2's views, as in the other small presets; batch norm behind the projector too, without
     which the vectors fell together on one point at first, where the loss is log(2 B - 1). With 100 classes or more a
-    batch of 128 holds hardly two images of one: take a larger --batch. Not tuned.
+    batch of 128 holds hardly two images of one: take a larger --batch. T was chosen of 0.1, 0.2, 0.3 with one run each
+    (docs/results/methods.md).
     """
 
     recipe = "moco-v2"
@@ -81,7 +82,7 @@ class SupConSmall(SupCon):
         seed: int = 0,
         dim: int = 128,
         hidden: int = 512,
-        T: float = 0.1,
+        T: float = 0.3,
     ) -> None:
         super().__init__(backbone, classes=classes, images=images, seed=seed, dim=dim, T=T)
         mlp = heads.mlp(backbone.width, hidden, dim, nn.BatchNorm1d, seed)
