@@ -10,6 +10,7 @@ import whytransfer
 from whytransfer import cli
 from whytransfer.commands.masks import projection_hours
 from whytransfer.errors import InputError
+from whytransfer.images import open_images
 from whytransfer.masks import RegionStore
 
 
@@ -51,6 +52,7 @@ def test_quality_of_a_store_and_of_an_engine_are_the_same_results(tmp_path, caps
     assert [r.value for r in of_engine] == [r.value for r in of_store]
     first, *classes = of_engine
     assert first.metric == "best overlap" and first.low <= first.value <= first.high and first.n == 12
+    assert {r.metric for r in classes} <= {f"best overlap of {name}" for name in open_images(images).classes}
     assert first.unit == "%" and first.direction == "higher" and first.provenance["recipe"] == "grid n=4"
     total = sum(r.value * r.provenance["objects"] for r in classes)
     assert total / first.provenance["objects"] == pytest.approx(first.value)

@@ -73,6 +73,8 @@ def run(s: MasksSettings) -> dict[str, Any]:
     if isinstance(engine, drawn.Annotated):
         engine.missing_ok = s.allow_missing
     images = opened(s.images)
+    if isinstance(engine, drawn.Annotated):
+        engine.require_own(images)
     store = RegionStore.create(s.out, full_recipe(engine, images), s.engine)
     keep_freed_memory()
     began = time.perf_counter()
