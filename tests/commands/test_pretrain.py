@@ -1,6 +1,8 @@
 """What `pretrain` decides before it trains: views, learning rate, arithmetic, and the words at the end."""
 
 import dataclasses
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from whytransfer import methods
 from whytransfer.commands import card, pretrain
 from whytransfer.commands.method import given_options, planned, recipe_for, training_of, views_for
 from whytransfer.commands.pretrain import PretrainSettings, has_bf16, in_bf16
-from whytransfer.errors import InputError
+from whytransfer.errors import InputError, RunError
 from whytransfer.nn.schedules import Training, lr_at
 from whytransfer.runs import RunFolder
 from whytransfer.views.recipes import RECIPES, recipe
@@ -243,6 +245,46 @@ def test_the_config_file_says_how_long_in_one_way(tmp_path):
     written = yaml.safe_load((tmp_path / "config.yaml").read_text())
     assert written["iterations"] == 20 and "epochs" not in written and written["momentum"] == 0.97
     assert PretrainSettings.made_from(written | {"out": tmp_path}).iterations == 20
+
+
+class Group:
+    """A process of two, whose broadcasts are written down or, in the second one, dictated."""
+
+    world_size = 2
+
+    def __init__(self, first, *dictated):
+        self.is_global_zero, self.said, self.dictated = first, [], list(dictated)
+
+    def broadcast(self, value):
+        self.said.append(value)
+        return value if self.is_global_zero else self.dictated.pop(0)
+
+
+def test_processes_wait_in_turns_for_what_the_first_one_makes(monkeypatch):
+    monkeypatch.setattr(pretrain, "BEAT_S", 0.02)
+    made = threading.Event()
+    group, second = Group(True), Group(False, False, False, True, False)
+
+    def slowly():
+        while len(group.said) < 3:  # broadcasts go on while this works
+            time.sleep(0.001)
+        return "made"
+
+    assert pretrain.first_rank_first(group, slowly) == "made"
+    assert not any(group.said[:3]) and group.said[-2:] == [True, False]
+    assert pretrain.first_rank_first(second, lambda: made.set() or "read") == "read"
+    assert made.is_set() and not second.dictated
+
+
+@pytest.mark.parametrize("failure", [InputError("no such folder"), RunError("a worker was killed")])
+def test_what_fails_in_the_first_process_ends_all_and_is_said_once(failure):
+    def work():
+        raise failure
+
+    with pytest.raises(type(failure), match=str(failure)):
+        pretrain.first_rank_first(Group(True), work)
+    with pytest.raises(SystemExit):
+        pretrain.first_rank_first(Group(False, True, True), lambda: pytest.fail("made without the first"))
 
 
 STANDING = {"knn": 40.0, "pairs": 50.0, "spread": 0.3, "rank": 90.0}

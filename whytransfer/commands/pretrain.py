@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,6 +22,8 @@ from whytransfer.commands.common import Settings, in_words, print_json, print_ta
 from whytransfer.commands.method import given_options, known_method, ready, recipe_for, views_for
 from whytransfer.commands.regions import check_masks, open_targets, with_regions
 from whytransfer.errors import InputError
+
+BEAT_S = 60.0  # how long processes wait in one go for what the first does
 
 
 class PretrainSettings(Settings):
@@ -197,16 +200,29 @@ def _targets_and_folder(s: PretrainSettings, needs: Any, pixels: Any, card: dict
 
 
 def first_rank_first(fabric: Any, work: Callable[[], Any]) -> Any:
-    """work() in the first process, then in the others. What the first refuses ends all, and only it says why."""
-    refused, result = None, None
-    if fabric.is_global_zero:
+    """work() in the first process, then in the others. What fails in the first ends all, and only it says why.
+
+    The others wait in turns of BEAT_S: making regions may take hours, and no process group waits that long in one go.
+    """
+    if fabric.world_size == 1:
+        return work()
+    done, first = threading.Event(), fabric.is_global_zero
+    outcome: list[Any] = [None, None]  # result, failure
+
+    def told() -> None:
         try:
-            result = work()
-        except InputError as error:
-            refused = error
-    if fabric.broadcast(refused is not None):
-        raise refused or SystemExit(2)
-    return result if fabric.is_global_zero else work()
+            outcome[0] = work()
+        except BaseException as failure:
+            outcome[1] = failure
+        done.set()
+
+    if first:
+        threading.Thread(target=told, name="first-rank", daemon=True).start()  # so that Ctrl-C ends it too
+    while not fabric.broadcast(first and done.wait(BEAT_S)):
+        continue
+    if fabric.broadcast(outcome[1] is not None):
+        raise outcome[1] or SystemExit(2)
+    return outcome[0] if first else work()
 
 
 def show(s: PretrainSettings) -> None:
