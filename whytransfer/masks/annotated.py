@@ -85,7 +85,7 @@ class Annotated:
         names: Iterable[str] = getattr(images, "names", ())
         if self.masks is None or not names:
             return
-        known, first = set(self.masks.stems()), {}
+        known, first = set(self.masks.stems()), dict[str, str]()
         for name in names:
             if stem(name) in known and (other := first.setdefault(stem(name), name)) != name:
                 raise InputError(
