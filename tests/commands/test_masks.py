@@ -8,10 +8,11 @@ from PIL import Image
 
 import whytransfer
 from whytransfer import cli
+from whytransfer.commands import masks
 from whytransfer.commands.masks import projection_hours
 from whytransfer.errors import InputError
 from whytransfer.images import open_images
-from whytransfer.masks import RegionStore
+from whytransfer.masks import RegionStore, making
 
 
 def call(*arguments: str) -> int:
@@ -31,6 +32,17 @@ def test_masks_are_made_once_and_the_projection_is_printed(photos, tmp_path, cap
     answer = json.loads(capsys.readouterr().out)
     assert (answer["images"], answer["made"], answer["imagenet_hours_on_16_cores"]) == (12, 0, None)
     assert len(RegionStore.open(tmp_path / "s")) == 12
+
+
+def test_other_processes_are_told_where_the_store_really_is(photos, tmp_path, monkeypatch):
+    jobs = []
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(photos.parent)
+    monkeypatch.setattr(masks, "FEWEST", 1)
+    monkeypatch.setattr(making, "make_on_cores", lambda job, *_: jobs.append(job) or making.Made())
+    whytransfer.make_masks(images="photos", engine="grid:2", out="~/kept", workers=2)
+    assert [(job.store, job.at) for job in jobs] == [(str(tmp_path / "kept"), str(photos.parent))]
+    assert (tmp_path / "kept" / "store.json").is_file()
 
 
 def test_the_projection_is_images_over_rate_over_cores():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -115,7 +116,7 @@ def _made(s: MasksSettings, images: Any, engine: Any, store: Any) -> Any:
 
     count = len(images)
     workers = min(s.workers or usable_cores(), max(count // FEWEST, 1))
-    job = making.Job(s.images, s.engine, str(s.out.absolute()), s.skip_unreadable, s.allow_missing)
+    job = making.Job(s.images, s.engine, str(store.folder.absolute()), s.skip_unreadable, s.allow_missing, os.getcwd())
     with progress.bar(f"regions of {images.name} by {s.engine}", count) as update:
 
         def tell(total: Any) -> None:
