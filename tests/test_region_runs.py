@@ -168,9 +168,15 @@ def test_regions_are_made_once_and_belong_to_their_pictures(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("backbone", "size", "said"), [("resnet18", 64, "2 x 2"), ("resnet50", 96, ""), ("resnet18-small", 64, "")]
+    ("backbone", "size", "said", "advice"),
+    [
+        ("resnet18", 64, "2 x 2", "larger --size (96 and more), or a backbone whose name ends in -small"),
+        ("resnet50", 96, "", ""),
+        ("resnet18-small", 64, "", ""),
+        ("resnet18-small", 16, "2 x 2", "larger --size (24 and more).\n"),  # it is small already
+    ],
 )
-def test_a_coarse_map_is_said(capsys, backbone, size, said):
+def test_a_coarse_map_is_said(capsys, backbone, size, said, advice):
     say_how_coarse(backbone, size)
     words = capsys.readouterr().err
-    assert (said in words and "Choose a larger --size" in words) if said else words == ""
+    assert (said in words and advice in words) if said else words == ""

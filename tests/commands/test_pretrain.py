@@ -108,7 +108,7 @@ def test_a_step_schedule_drops_where_it_is_asked_to():
 def test_a_run_that_only_warms_up_is_said(capsys):
     ten = Training("lars", 0.2, warmup_epochs=10, epochs=5, batch=4)
     card.say_if_all_is_warm_up(ten, None, images=8)
-    assert "the warm-up is 10 epochs and the run 5, so the learning rate only rises" in capsys.readouterr().err
+    assert "the warm-up is 10 epochs long and the run 5, so the learning rate only rises" in capsys.readouterr().err
     card.say_if_all_is_warm_up(ten, 5, images=8)
     assert "the run 2.5, so" in capsys.readouterr().err
     for longer in (dataclasses.replace(ten, epochs=11), dataclasses.replace(ten, warmup_epochs=0)):

@@ -127,8 +127,8 @@ def say_if_all_is_warm_up(training: Any, iterations: int | None, images: int) ->
     epochs = iterations / steps_per_epoch(images, training.batch) if iterations else training.epochs
     if training.warmup_epochs and training.warmup_epochs >= epochs:
         progress.say(
-            f"note: the warm-up is {training.warmup_epochs:g} epochs and the run {epochs:.3g}, so the learning rate "
-            "only rises, from 0 to its peak at the very end. Choose a shorter --warmup-epochs, or a longer run."
+            f"note: the warm-up is {training.warmup_epochs:g} epochs long and the run {epochs:.3g}, so the learning "
+            "rate only rises, from 0 to its peak at the very end. Choose a shorter --warmup-epochs, or a longer run."
         )
 
 

@@ -117,12 +117,13 @@ def _made(engine: Any, spec: str, pixels: Any, images: str | None, skip_unreadab
 
 def say_how_coarse(backbone: str, size_px: int) -> None:
     """A note where the last map is so coarse that most regions own no cell of it."""
-    cells = -(-size_px // cell_px(backbone))
+    cell = cell_px(backbone)
+    cells = -(-size_px // cell)
     if cells < 3:
+        finer = "" if cell == 8 else ", or a backbone whose name ends in -small, with cells of 8 px"
         progress.say(
             f"note: views of {size_px} px are {cells} x {cells} cells on the last map of {backbone}, and a region "
-            "counts only where it fills most of a cell. Choose a larger --size (96 and more), or a backbone whose "
-            "name ends in -small, with cells of 8 px."
+            f"counts only where it fills most of a cell. Choose a larger --size ({3 * cell} and more){finer}."
         )
 
 
