@@ -144,12 +144,17 @@ def test_regions_that_lack_and_regions_that_would_be_ignored_are_refused_before_
     check_masks(None, "supervised", ("labels",))
 
 
-def test_what_is_neither_a_store_nor_an_engine_is_refused(tmp_path):
+def test_what_is_neither_a_store_nor_an_engine_is_refused(tmp_path, monkeypatch):
     pixels = PixelCache.open(open_images("scenes:4:0:24"))
     with pytest.raises(InputError, match="no folder of that name here, 'gird'. Did you mean 'grid'"):
         open_regions("gird", pixels)
     with pytest.raises(InputError, match="is no store of regions: it does not exist. Make one with"):
         open_regions(str(tmp_path / "made"), pixels)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "made").mkdir()
+    for folder in ("made", "made/"):
+        with pytest.raises(InputError, match="made is no store of regions: it has no store.json. Make one with"):
+            open_regions(folder, pixels)
 
 
 def test_regions_are_made_once_and_belong_to_their_pictures(monkeypatch):
@@ -163,9 +168,15 @@ def test_regions_are_made_once_and_belong_to_their_pictures(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("backbone", "size", "said"), [("resnet18", 64, "2 x 2"), ("resnet50", 96, ""), ("resnet18-small", 64, "")]
+    ("backbone", "size", "said", "advice"),
+    [
+        ("resnet18", 64, "2 x 2", "larger --size (96 and more), or a backbone whose name ends in -small"),
+        ("resnet50", 96, "", ""),
+        ("resnet18-small", 64, "", ""),
+        ("resnet18-small", 16, "2 x 2", "larger --size (24 and more).\n"),  # it is small already
+    ],
 )
-def test_a_coarse_map_is_said(capsys, backbone, size, said):
+def test_a_coarse_map_is_said(capsys, backbone, size, said, advice):
     say_how_coarse(backbone, size)
     words = capsys.readouterr().err
-    assert (said in words and "Choose a larger --size" in words) if said else words == ""
+    assert (said in words and advice in words) if said else words == ""

@@ -8,9 +8,11 @@ from PIL import Image
 
 import whytransfer
 from whytransfer import cli
+from whytransfer.commands import masks
 from whytransfer.commands.masks import projection_hours
 from whytransfer.errors import InputError
-from whytransfer.masks import RegionStore
+from whytransfer.images import open_images
+from whytransfer.masks import RegionStore, making
 
 
 def call(*arguments: str) -> int:
@@ -32,6 +34,17 @@ def test_masks_are_made_once_and_the_projection_is_printed(photos, tmp_path, cap
     assert len(RegionStore.open(tmp_path / "s")) == 12
 
 
+def test_other_processes_are_told_where_the_store_really_is(photos, tmp_path, monkeypatch):
+    jobs = []
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(photos.parent)
+    monkeypatch.setattr(masks, "FEWEST", 1)
+    monkeypatch.setattr(making, "make_on_cores", lambda job, *_: jobs.append(job) or making.Made())
+    whytransfer.make_masks(images="photos", engine="grid:2", out="~/kept", workers=2)
+    assert [(job.store, job.at) for job in jobs] == [(str(tmp_path / "kept"), str(photos.parent))]
+    assert (tmp_path / "kept" / "store.json").is_file()
+
+
 def test_the_projection_is_images_over_rate_over_cores():
     assert projection_hours(1_281_167 / 16 / 3600) == pytest.approx(1.0)
     assert projection_hours(7.4) == pytest.approx(3.0, abs=0.01)  # the slowest engine that is fast enough
@@ -51,6 +64,7 @@ def test_quality_of_a_store_and_of_an_engine_are_the_same_results(tmp_path, caps
     assert [r.value for r in of_engine] == [r.value for r in of_store]
     first, *classes = of_engine
     assert first.metric == "best overlap" and first.low <= first.value <= first.high and first.n == 12
+    assert {r.metric for r in classes} <= {f"best overlap of {name}" for name in open_images(images).classes}
     assert first.unit == "%" and first.direction == "higher" and first.provenance["recipe"] == "grid n=4"
     total = sum(r.value * r.provenance["objects"] for r in classes)
     assert total / first.provenance["objects"] == pytest.approx(first.value)

@@ -1,5 +1,8 @@
 """What `pretrain` decides before it trains: views, learning rate, arithmetic, and the words at the end."""
 
+import dataclasses
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ from whytransfer import methods
 from whytransfer.commands import card, pretrain
 from whytransfer.commands.method import given_options, planned, recipe_for, training_of, views_for
 from whytransfer.commands.pretrain import PretrainSettings, has_bf16, in_bf16
-from whytransfer.errors import InputError
+from whytransfer.errors import InputError, RunError
 from whytransfer.nn.schedules import Training, lr_at
 from whytransfer.runs import RunFolder
 from whytransfer.views.recipes import RECIPES, recipe
@@ -79,6 +82,38 @@ def test_settings_reach_the_letter_that_the_paper_has_for_them():
         given_options(settings(method="byol", queue=8))
     with pytest.raises(InputError, match=r"--temperature 0.1: supervised has no such setting.*a method that has it\."):
         given_options(settings(method="supervised", temperature=0.1))
+
+
+def test_negatives_of_an_image_can_be_left_out():
+    """[Henaff 2021]: its code's local_negatives; False is a wish, not an absence."""
+    assert given_options(settings(method="detcon-b", local_negatives=False)) == {"local_negatives": False}
+    assert planned(settings(method="detcon-s-one-view", batch=8), images=16)[1]["local_negatives"] is True
+    with pytest.raises(InputError, match=r"--local-negatives False: simclr has no such setting"):
+        given_options(settings(method="simclr", local_negatives=False))
+
+
+def test_a_step_schedule_drops_where_it_is_asked_to():
+    """[Henaff 2021] on COCO: a tenth at 96 % and at 98 % of the run."""
+    asked = settings(method="detcon-b", batch=64, epochs=300, schedule="step", milestones=(0.96, 0.98))
+    training, _ = planned(asked, images=1000)
+    rates = [lr_at(training, step, 1, 300, 64) / (0.3 * 64 / 256) for step in (3, 287, 288, 293, 294, 299)]
+    assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert training_of(settings(schedule="step"), PAPER).milestones == (0.6, 0.8)
+    with pytest.raises(InputError, match="--milestones: the cosine schedule has none. Add --schedule step"):
+        training_of(settings(milestones=(0.5,)), PAPER)
+    with pytest.raises(InputError, match="milestones.*less than 1"):
+        settings(milestones=(1.5,))
+
+
+def test_a_run_that_only_warms_up_is_said(capsys):
+    ten = Training("lars", 0.2, warmup_epochs=10, epochs=5, batch=4)
+    card.say_if_all_is_warm_up(ten, None, images=8)
+    assert "the warm-up is 10 epochs long and the run 5, so the learning rate only rises" in capsys.readouterr().err
+    card.say_if_all_is_warm_up(ten, 5, images=8)
+    assert "the run 2.5, so" in capsys.readouterr().err
+    for longer in (dataclasses.replace(ten, epochs=11), dataclasses.replace(ten, warmup_epochs=0)):
+        card.say_if_all_is_warm_up(longer, None, images=8)
+    assert capsys.readouterr().err == ""
 
 
 def test_zero_weight_decay_and_warmup_are_wishes_too():
@@ -210,6 +245,46 @@ def test_the_config_file_says_how_long_in_one_way(tmp_path):
     written = yaml.safe_load((tmp_path / "config.yaml").read_text())
     assert written["iterations"] == 20 and "epochs" not in written and written["momentum"] == 0.97
     assert PretrainSettings.made_from(written | {"out": tmp_path}).iterations == 20
+
+
+class Group:
+    """A process of two, whose broadcasts are written down or, in the second one, dictated."""
+
+    world_size = 2
+
+    def __init__(self, first, *dictated):
+        self.is_global_zero, self.said, self.dictated = first, [], list(dictated)
+
+    def broadcast(self, value):
+        self.said.append(value)
+        return value if self.is_global_zero else self.dictated.pop(0)
+
+
+def test_processes_wait_in_turns_for_what_the_first_one_makes(monkeypatch):
+    monkeypatch.setattr(pretrain, "BEAT_S", 0.02)
+    made = threading.Event()
+    group, second = Group(True), Group(False, False, False, True, False)
+
+    def slowly():
+        while len(group.said) < 3:  # broadcasts go on while this works
+            time.sleep(0.001)
+        return "made"
+
+    assert pretrain.first_rank_first(group, slowly) == "made"
+    assert not any(group.said[:3]) and group.said[-2:] == [True, False]
+    assert pretrain.first_rank_first(second, lambda: made.set() or "read") == "read"
+    assert made.is_set() and not second.dictated
+
+
+@pytest.mark.parametrize("failure", [InputError("no such folder"), RunError("a worker was killed")])
+def test_what_fails_in_the_first_process_ends_all_and_is_said_once(failure):
+    def work():
+        raise failure
+
+    with pytest.raises(type(failure), match=str(failure)):
+        pretrain.first_rank_first(Group(True), work)
+    with pytest.raises(SystemExit):
+        pretrain.first_rank_first(Group(False, True, True), lambda: pytest.fail("made without the first"))
 
 
 STANDING = {"knn": 40.0, "pairs": 50.0, "spread": 0.3, "rank": 90.0}

@@ -8,11 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
+import whytransfer
+from whytransfer.commands.regions import open_regions
 from whytransfer.errors import InputError
 from whytransfer.images import open_images
+from whytransfer.images.cache import PixelCache
 from whytransfer.masks import open_engine
 from whytransfer.masks.annotated import Annotated, of_values, stem
 from whytransfer.masks.pictures import Drawings, LabelMaps, MaskFolders
+from whytransfer.masks.quality import measure
 from whytransfer.masks.regions import NO_REGION
 from whytransfer.records import Sample
 
@@ -61,6 +65,8 @@ def test_an_image_without_masks_is_named_or_has_no_region(tmp_path):
     engine = open_engine(f"annotated:{coco(tmp_path)}")
     with pytest.raises(InputError, match=r"image d.jpg has no masks in .*instances.json .there are some for a, b, c."):
         engine(sample("d.jpg"))
+    with pytest.raises(InputError, match="make the regions with whytransfer masks --allow-missing"):  # others lack it
+        engine(sample("d.jpg"))
     engine.missing_ok = True
     assert engine(sample("d.jpg")).maps.shape == (0, *SIZE)
     with pytest.raises(InputError, match="image a.jpg carries no masks: give them as annotated:PATH, or open"):
@@ -96,6 +102,9 @@ def test_voc_objects_without_background_and_border_and_with_their_classes(tmp_pa
     assert np.array_equal(regions.maps, np.choose(objects.clip(max=3), [NO_REGION, 0, 1, NO_REGION]))
     by_class = open_engine(f"annotated:{tmp_path / 'SegmentationClass'}")(sample("2007_01.jpg"))
     assert by_class.labels.tolist() == [7, 12, 15]
+    palette(tmp_path / "SegmentationObject" / "2007_02.png", objects)
+    with pytest.raises(InputError, match="SegmentationClass lacks 1 of the 2 files of .*, first 2007_02.png"):
+        open_engine(f"annotated:{tmp_path / 'SegmentationObject'}")
 
 
 def test_camvid_colours_are_classes_and_black_is_void(tmp_path):
@@ -190,6 +199,36 @@ def test_folders_and_files_that_are_no_masks(tmp_path):
 
 def test_names_meet_without_folder_and_suffix():
     assert stem("train2017/000000000009.jpg") == stem("000000000009.png") == "000000000009" and stem("a.b.png") == "a.b"
+
+
+def test_images_that_would_share_their_masks_are_refused(photos, tmp_path):
+    """cat/0.jpg, dog/0.jpg: found by the name alone, both would have the masks of "0"."""
+    images = open_images(str(photos))
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(np.zeros(SIZE, np.uint8)).save(tmp_path / "masks" / "alone.png")
+    spec = f"annotated:{tmp_path / 'masks'}"
+    open_engine(spec).require_own(images)  # masks of none of them: refused one by one, by name
+    open_engine("annotated").require_own(images)
+    Image.fromarray(np.zeros(SIZE, np.uint8)).save(tmp_path / "masks" / "0.png")
+    for refused in (
+        lambda: open_engine(spec).require_own(images),
+        lambda: next(iter(measure(images, lambda i, s: open_engine("grid:2")(s), open_engine(spec)))),
+        lambda: whytransfer.make_masks(images=str(photos), engine=spec, out=tmp_path / "store", workers=1),
+        lambda: whytransfer.rank_masks(images=str(photos), truth=spec, out=tmp_path / "ranking"),
+        lambda: open_regions(spec, PixelCache.open(images)),
+    ):
+        with pytest.raises(InputError, match=r"cat/0.jpg and dog/0.jpg would both have the masks of '0' in"):
+            refused()
+    assert not (tmp_path / "store").exists()
+    with pytest.raises(InputError, match="--truth grid:3: what people drew is needed"):
+        whytransfer.rank_masks(images=str(photos), truth="grid:3", out=tmp_path / "ranking")
+
+
+def test_a_file_of_coco_whose_images_differ_in_their_suffix_alone_is_refused(tmp_path):
+    path = coco(tmp_path)
+    path.write_text(path.read_text().replace("b.jpg", "a.png"))
+    with pytest.raises(InputError, match="a.jpg and a.png differ in their suffix alone"):
+        open_engine(f"annotated:{path}")
 
 
 def test_real_layouts(real_data):

@@ -233,6 +233,16 @@ def test_on_ray_every_range_is_a_task(photos, tmp_path, monkeypatch):
         make_on_ray(job, 12, None, lambda total: None)
 
 
+def test_a_task_finds_relative_paths_wherever_its_process_was_started(photos, tmp_path, monkeypatch):
+    store_for(tmp_path / "s", "grid:2")
+    job = Job(photos.name, "grid:2", str(tmp_path / "s"), at=str(photos.parent))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert making.made_of(job, 0, 12).made == 12 and Path.cwd() == photos.parent
+    with pytest.raises(InputError, match="nowhere, where the work was started, cannot be entered on .*share that disk"):
+        making.made_of(Job(photos.name, "grid:2", str(tmp_path / "s"), at=str(tmp_path / "nowhere")), 0, 12)
+
+
 @pytest.mark.slow
 def test_ray_itself_makes_the_same_store_and_names_what_stops_it(photos, tmp_path):
     """In processes of their own, which a cluster outlives no more than its driver."""

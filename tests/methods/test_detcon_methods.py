@@ -179,6 +179,11 @@ def test_the_papers_sizes_and_settings():
     assert (b.tau, b.T, b.draws) == (0.996, 0.1, 16) and b.defaults.lr_per_256 == 0.2
     assert b.defaults.weight_decay == 1.5e-6 and b.defaults.optimizer == "lars" and b.defaults.batch == 4096
     assert all(METHODS[name].needs == ("regions",) for name in NAMES)
+    t = s.defaults
+    found = (t.optimizer, t.lr_per_256, t.weight_decay, t.momentum, t.schedule, t.warmup_epochs, t.epochs, t.batch)
+    assert found == ("lars-simclr", 0.3, 1e-6, 0.9, "cosine", 10.0, 1000, 4096)
+    assert (s.T, s.draws, s.cut, s.local_negatives) == (b.T, b.draws, b.cut, b.local_negatives) == (0.1, 16, 1, True)
+    assert (s.recipe, b.recipe) == ("detcon-s", "detcon-b") and b.defaults.warmup_epochs == 10.0
 
 
 def test_batches_that_cannot_be_contrasted_are_refused():

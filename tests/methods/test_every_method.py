@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from whytransfer.methods import METHODS, build, options_of
 from whytransfer.records import Views
 
-NAMES = [name for name in METHODS if set(METHODS[name].needs) <= {"labels"}]  # others have tests of their own
+NAMES = [name for name in METHODS if set(METHODS[name].needs) <= {"labels"}]  # others need regions, boxes, maps
 SMALL = {"queue": 16, "splits": 1, "dim": 4, "hidden": 8, "negatives": 9}
 
 
@@ -33,6 +33,24 @@ def test_wide_and_deep_backbones_fit(name, large):
     method, v = made(name, large), views(batch=4, count=METHODS[name].views, dtype=torch.float32)
     loss = method.loss(v)["loss"]
     assert loss.isfinite() and loss.requires_grad and method.backbone.width in (1024, 2048)
+
+
+def placed(batch=4, side=96):
+    """Two views of pictures in which four quarters are regions and classes of pixels, with a box each."""
+    v, half = views(batch=batch, dtype=torch.float32), side // 2
+    images = tuple(x.repeat(1, 1, side // 8, side // 8) for x in v.images)
+    quarters = torch.arange(4, dtype=torch.uint8).view(2, 2).repeat_interleave(half, 0).repeat_interleave(half, 1)
+    boxes = torch.tensor([[4.0, 4, half, side - 4, 1]]).expand(batch, 1, 5)
+    return Views(images, v.index, v.labels, (quarters.expand(batch, side, side),) * 2, (boxes, boxes))
+
+
+@pytest.mark.parametrize("name", [n for n in METHODS if n not in NAMES and not n.endswith("-small")])
+def test_wide_and_deep_backbones_fit_methods_of_places_too(name, large):
+    options = {k: v for k, v in {"dim": 4, "hidden": 32}.items() if k in options_of(name)}
+    method = build(name, large, classes=4, images=24, seed=1, **options).train()
+    out = method.loss(placed())
+    assert out["loss"].isfinite() and out["loss"].requires_grad and out["loss"] > 0
+    assert method.backbone.width in (1024, 2048)
 
 
 @pytest.fixture(scope="module")

@@ -136,6 +136,8 @@ class ResNet(Backbone):
                 blocks.append(block(channels << stage, channels_in, 2 if stage and not i else 1, norm))
                 channels_in = (channels << stage) * block.expansion
             self.add_module(STAGES[stage + 1], nn.Sequential(*blocks))
+        # torchvision's law. The code of SimCLR, BYOL and DetCon starts the last norm of every block at 0 instead of 1,
+        # that of BYOL and DetCon its convolutions with normals of deviation 1 / sqrt(inputs), cut at two deviations.
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

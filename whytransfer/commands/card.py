@@ -119,6 +119,19 @@ def say_what_is_unusual(s: Any, views: str, options: dict[str, Any], pixels: Any
         )
 
 
+def say_if_all_is_warm_up(training: Any, iterations: int | None, images: int) -> None:
+    """A note where a paper's warm-up, made for a long run, is as long as this one."""
+    from whytransfer import progress
+    from whytransfer.loading import steps_per_epoch
+
+    epochs = iterations / steps_per_epoch(images, training.batch) if iterations else training.epochs
+    if training.warmup_epochs and training.warmup_epochs >= epochs:
+        progress.say(
+            f"note: the warm-up is {training.warmup_epochs:g} epochs long and the run {epochs:.3g}, so the learning "
+            "rate only rises, from 0 to its peak at the very end. Choose a shorter --warmup-epochs, or a longer run."
+        )
+
+
 def _as_what(method: str) -> str:
     """What one's own older key is in the queue of a method."""
     if method == "supcon-queue":

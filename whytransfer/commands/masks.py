@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -73,6 +74,8 @@ def run(s: MasksSettings) -> dict[str, Any]:
     if isinstance(engine, drawn.Annotated):
         engine.missing_ok = s.allow_missing
     images = opened(s.images)
+    if isinstance(engine, drawn.Annotated):
+        engine.require_own(images)
     store = RegionStore.create(s.out, full_recipe(engine, images), s.engine)
     keep_freed_memory()
     began = time.perf_counter()
@@ -113,7 +116,7 @@ def _made(s: MasksSettings, images: Any, engine: Any, store: Any) -> Any:
 
     count = len(images)
     workers = min(s.workers or usable_cores(), max(count // FEWEST, 1))
-    job = making.Job(s.images, s.engine, str(s.out.absolute()), s.skip_unreadable, s.allow_missing)
+    job = making.Job(s.images, s.engine, str(store.folder.absolute()), s.skip_unreadable, s.allow_missing, os.getcwd())
     with progress.bar(f"regions of {images.name} by {s.engine}", count) as update:
 
         def tell(total: Any) -> None:

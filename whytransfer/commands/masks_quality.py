@@ -70,7 +70,7 @@ def run(s: MasksQualitySettings) -> Iterator[Any]:
     origin = {"recipe": recipe, "truth": s.truth, "images": s.images, "images_without_object": unknown}
     origin["regions_per_image"] = float(np.mean([covered.regions for covered in found]))
     model = s.engine or str(s.masks)
-    for name, chosen in _groups(classes, truth):
+    for name, chosen in _groups(classes, truth, images):
         yield _result(overlaps[chosen], where[chosen], len(found), name, model, images.name, origin, s.seed)
 
 
@@ -88,13 +88,13 @@ def _regions(s: MasksQualitySettings, images: Any) -> tuple[Callable[[int, Any],
     raise InputError("give either --engine, to make regions now, or --masks, the folder of regions made before")
 
 
-def _groups(classes: Any, truth: Any) -> Iterator[tuple[str, Any]]:
+def _groups(classes: Any, truth: Any, images: Any) -> Iterator[tuple[str, Any]]:
     """("", every object), then (class, its objects) by class."""
     import numpy as np
 
     yield "", np.ones(len(classes), dtype=bool)
     for label in np.unique(classes[classes >= 0]).tolist():
-        yield truth.class_name(label), classes == label
+        yield truth.class_name(label, images), classes == label
 
 
 def _result(

@@ -18,6 +18,7 @@ OPTIONS = {
     "negatives": ("negatives",),
     "draws": ("draws",),
     "cut": ("cut",),
+    "local_negatives": ("local_negatives",),
     "splits": ("splits",),
 }
 
@@ -48,13 +49,18 @@ def given_options(s: Any) -> dict[str, Any]:
         if value is None:
             continue
         if letter is None:
-            has = [f"--{other}" for other in OPTIONS if option_of(s.method, other)]
+            has = [flag(other) for other in OPTIONS if option_of(s.method, other)]
             raise InputError(
-                f"--{setting} {value}: {s.method} has no such setting. Leave it out, or choose a method that has it"
+                f"{flag(setting)} {value}: {s.method} has no such setting. Leave it out, or choose a method that has it"
                 + (f" ({s.method} has {', '.join(has)})." if has else ".")
             )
         given[letter] = value
     return given
+
+
+def flag(setting: str) -> str:
+    """What a setting is called on the command line."""
+    return f"--{setting.replace('_', '-')}"
 
 
 def planned(s: Any, images: int) -> tuple[Any, dict[str, Any]]:
@@ -87,10 +93,16 @@ def training_of(s: Any, paper: Any) -> Any:
         "lr_per_256": s.lr * 256 / batch if s.lr else None,
         "weight_decay": s.weight_decay,
         "schedule": s.schedule,
+        "milestones": s.milestones,
         "optimizer": s.optimizer,
         "warmup_epochs": s.warmup_epochs,
     }
-    return dataclasses.replace(paper, **{k: v for k, v in given.items() if v is not None})
+    training = dataclasses.replace(paper, **{k: v for k, v in given.items() if v is not None})
+    if s.milestones and training.schedule != "step":
+        raise InputError(
+            f"--milestones: the {training.schedule} schedule has none. Add --schedule step, or leave it out."
+        )
+    return training
 
 
 def build_method(s: Any, pixels: Any, options: dict[str, Any]) -> Any:

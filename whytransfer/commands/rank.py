@@ -49,13 +49,18 @@ def run(s: RankMasksSettings) -> Path:
     from whytransfer.commands.data import opened
     from whytransfer.files import writable_folder
     from whytransfer.masks import open_engine
+    from whytransfer.masks.annotated import Annotated as Drawn
     from whytransfer.masks.mcg import learn
     from whytransfer.masks.regions import pixels_of
     from whytransfer.progress import bar
 
     if s.out.is_dir():
         raise InputError(f"--out {s.out} is a folder: give the name of a file")
-    images, annotated = opened(s.images), open_engine(s.truth)
+    annotated = open_engine(s.truth)
+    if not isinstance(annotated, Drawn):
+        raise InputError(f"--truth {s.truth}: what people drew is needed: annotated, or annotated:PATH")
+    images = opened(s.images)
+    annotated.require_own(images)
     writable_folder(s.out.parent)
     chosen = np.unique(np.linspace(0, len(images) - 1, min(s.count, len(images))).astype(int))
 

@@ -79,9 +79,10 @@ def open_regions(masks: str, pixels: Any, images: str | None = None, skip_unread
     from whytransfer.masks import ENGINES, RegionStore, open_engine
 
     path = Path(masks).expanduser()
-    if (path / "store.json").is_file() or (masks.partition(":")[0] not in ENGINES and len(path.parts) > 1):
+    named = masks.partition(":")[0] in ENGINES
+    if (path / "store.json").is_file() or (not named and (path.exists() or len(path.parts) > 1)):
         store = RegionStore.open(path)
-    elif masks.partition(":")[0] not in ENGINES and not path.exists():
+    elif not named:
         raise unknown_name("region engine, and no folder of that name here,", masks, ENGINES)
     else:
         store = _made(open_engine(masks), masks, pixels, images, skip_unreadable)
@@ -93,8 +94,11 @@ def _made(engine: Any, spec: str, pixels: Any, images: str | None, skip_unreadab
     from whytransfer.images.cache import default_folder
     from whytransfer.images.content import digest
     from whytransfer.masks import RegionStore, making
+    from whytransfer.masks.annotated import Annotated
     from whytransfer.memory import usable_cores
 
+    if isinstance(engine, Annotated):
+        engine.require_own(pixels.images)
     recipe = making.full_recipe(engine, pixels.images)
     folder = default_folder().with_name("regions") / digest(recipe.encode()).hex()
     store = RegionStore.create(folder, recipe, spec)
@@ -113,12 +117,13 @@ def _made(engine: Any, spec: str, pixels: Any, images: str | None, skip_unreadab
 
 def say_how_coarse(backbone: str, size_px: int) -> None:
     """A note where the last map is so coarse that most regions own no cell of it."""
-    cells = -(-size_px // cell_px(backbone))
+    cell = cell_px(backbone)
+    cells = -(-size_px // cell)
     if cells < 3:
+        finer = "" if cell == 8 else ", or a backbone whose name ends in -small, with cells of 8 px"
         progress.say(
             f"note: views of {size_px} px are {cells} x {cells} cells on the last map of {backbone}, and a region "
-            "counts only where it fills most of a cell. Choose a larger --size (96 and more), or a backbone whose "
-            "name ends in -small, with cells of 8 px."
+            f"counts only where it fills most of a cell. Choose a larger --size ({3 * cell} and more){finer}."
         )
 
 

@@ -22,9 +22,11 @@ from numpy.typing import NDArray
 from whytransfer.errors import InputError
 from whytransfer.images.content import digest
 from whytransfer.images.index import first_of, missing_path
+from whytransfer.images.subsets import labelled_with
+from whytransfer.images.targets import box_classes, pixel_classes
 from whytransfer.masks.regions import MOST, NO_REGION, Regions
 from whytransfer.memory import usable_cores
-from whytransfer.records import Sample
+from whytransfer.records import ImageSet, Sample
 
 Size = tuple[int, int]  # (height, width)
 
@@ -78,6 +80,20 @@ class Annotated:
             return Regions(np.full((height, width), NO_REGION, np.uint8))
         return Regions(np.zeros((0, height, width), dtype=bool))
 
+    def require_own(self, images: ImageSet) -> None:
+        """InputError where two images would be given the same masks, because these are found by the name alone."""
+        names: Iterable[str] = getattr(images, "names", ())
+        if self.masks is None or not names:
+            return
+        known, first = set(self.masks.stems()), dict[str, str]()
+        for name in names:
+            if stem(name) in known and (other := first.setdefault(stem(name), name)) != name:
+                raise InputError(
+                    f"{images.name}: {other} and {name} would both have the masks of {stem(name)!r} in "
+                    f"{self.masks.path}: masks are found by the name of the file, without folder and suffix. Rename "
+                    "images and masks, or give the folders one by one."
+                )
+
     def segmentations(self, sample: Sample) -> tuple[Regions, ...]:
         """What each annotator drew; () where nothing is known of the image."""
         if self.masks is None:
@@ -89,9 +105,12 @@ class Annotated:
         except InputError as error:
             raise InputError(f"{sample.name}: {error}") from None
 
-    def class_name(self, label: int) -> str:
-        """What a class is called, or its number."""
-        return str(label) if self.masks is None else self.masks.class_name(label)
+    def class_name(self, label: int, images: ImageSet | None = None) -> str:
+        """What a class is called, or its number; of the samples' own masks as `images`, their set, calls it."""
+        if self.masks is not None or images is None:
+            return str(label) if self.masks is None else self.masks.class_name(label)
+        names = box_classes(images) if "masks" in labelled_with(images) else pixel_classes(images)
+        return names[label] if label < len(names) else str(label)
 
     def _missing(self, sample: Sample) -> InputError:
         if self.masks is None:
@@ -102,7 +121,8 @@ class Annotated:
         known = first_of(sorted(name for name, _ in zip(self.masks.stems(), range(6), strict=False)))
         return InputError(
             f"image {sample.name} has no masks in {self.masks.path} (there are some for {known}). Annotate it, leave "
-            "it out, or give such images no region with --allow-missing (missing_ok=True)."
+            "it out, or give such images no region: make the regions with whytransfer masks --allow-missing (in "
+            "Python: missing_ok=True)."
         )
 
 
@@ -151,7 +171,13 @@ class Coco:
         from whytransfer.images.published.instances import Instances
 
         self.path, self._instances = path, Instances.open(path)
-        self._position = {stem(name): i for i, name in enumerate(self._instances.names)}
+        self._position: dict[str, int] = {}
+        for i, name in enumerate(self._instances.names):
+            if (other := self._position.setdefault(stem(name), i)) != i:
+                raise InputError(
+                    f"{path}: {self._instances.names[other]} and {name} differ in their suffix alone, and images are "
+                    "matched without it: rename one of them."
+                )
 
     def __str__(self) -> str:
         return "coco"

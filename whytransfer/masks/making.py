@@ -10,6 +10,7 @@ import contextlib
 import functools
 import json
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -44,6 +45,7 @@ class Job:
     store: str  # folder
     skip_unreadable: bool = False
     missing_ok: bool = False
+    at: str = ""  # folder in which the paths of images and engine begin, for processes that start elsewhere
 
 
 @dataclass(frozen=True)
@@ -239,13 +241,28 @@ def make_on_ray(job: Job, count: int, address: str | None, progress: Callable[[M
 
 
 def made_of(job: Job, begin: int, end: int) -> Made:
-    """One task on its own: what it makes is in the store when it returns."""
+    """One task on its own: what it makes is in the store when it returns.
+
+    Ray starts processes in folders of its own, where a relative path would lead nowhere: this one goes to the job's.
+    """
+    if job.at:
+        _go_to(job.at)
     images, engine = _opened(job)
     maker = Maker(images, engine, RegionStore.open(job.store), job.skip_unreadable)
     try:
         return maker(begin, end)
     finally:
         maker.close()
+
+
+def _go_to(folder: str) -> None:
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise InputError(
+            f"{folder}, where the work was started, cannot be entered on {platform.node()} "
+            f"({error.strerror or error}): all machines of the cluster must share that disk."
+        ) from None
 
 
 @functools.lru_cache(maxsize=1)

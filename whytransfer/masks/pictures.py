@@ -61,6 +61,11 @@ class LabelMaps:
         self.path, self._files, self._void = path, files, void
         beside = path.parent / "SegmentationClass"
         self._classes = beside if path.name == "SegmentationObject" and beside.is_dir() else None
+        if self._classes and (lacking := sorted({f.name for f in files.values()} - set(os.listdir(beside)))):
+            raise InputError(
+                f"{beside} lacks {len(lacking):,} of the {len(files):,} files of {path}, first {lacking[0]}: the "
+                "classes of objects are read there. Copy both folders from the same release."
+            )
         self._voc = path.name.startswith("Segmentation")
         self._names = _colour_names(path)
 

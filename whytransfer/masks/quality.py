@@ -67,8 +67,10 @@ def measure(
 ) -> Iterator[tuple[int, Covered | None]]:
     """(position, Covered) of each image; None where the truth does not know the image or has no object in it.
 
-    Raises InputError when regions or annotations are of another size than their image.
+    Raises InputError when regions or annotations are of another size than their image, and when two images would have
+    the same annotations.
     """
+    truth.require_own(images)
     for i in range(len(images)):
         sample = images[i]
         drawn = truth.segmentations(sample)

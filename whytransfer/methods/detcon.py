@@ -107,12 +107,11 @@ class DetConB(DetCon):
 
     recipe = "detcon-b"
     defaults = _paper(1000, 0.2, 1.5e-6)
-    # the code has 1000 epochs' settings only; for shorter runs BYOL's, with the code's warm-up of a hundredth
+    # the code has 1000 epochs' settings only; at the paper's other lengths BYOL's, with the code's warm-up, a hundredth
     presets: dict[int, tuple[Training, dict[str, Any]]] = {
-        100: (_paper(100, 0.45, 1e-6), {"tau": 0.99}),
-        300: (_paper(300, 0.3, 1e-6), {"tau": 0.99}),
-        1000: (defaults, {"tau": 0.996}),
-    }
+        epochs: (_paper(epochs, lr, 1e-6), {"tau": 0.99})
+        for epochs, lr in ((100, 0.45), (200, 0.3), (300, 0.3), (500, 0.3))
+    } | {1000: (defaults, {"tau": 0.996})}
 
     def __init__(
         self,

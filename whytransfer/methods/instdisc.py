@@ -2,8 +2,8 @@
 
 [Wu 2018, "Unsupervised feature learning via non-parametric instance-level discrimination"], with the paper's letters:
 v features, T, Z. One view of each image, and a memory bank of all images. The paper's form (`instdisc`) estimates by
-noise contrast; the softmax form (`instdisc-softmax`) is its eq. 2, as in the authors' later release.
-paper: negatives are drawn for each image; here for each step, one draw for the batch.
+noise contrast; the softmax form (`instdisc-softmax`) is its eq. 2, as in the authors' later release. paper: negatives
+drawn for each image, a proximal term; here one draw for the batch of a step, and none, as in the authors' code.
 """
 
 from __future__ import annotations

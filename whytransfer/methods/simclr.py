@@ -2,7 +2,8 @@
 
 [Chen 2020, "A simple framework for contrastive learning of visual representations"], with the paper's letters: h, z.
 paper: batch norm over all processes; here over each process's own share, so that several processes differ from one
-by their batch statistics alone (the loss itself compares the views of all processes).
+by their batch statistics alone (the loss itself compares the views of all processes). The loss is the mean over both
+directions, eq. 1; the published code adds them up, which LARS notices in norms and in the weight decay alone.
 """
 
 from __future__ import annotations
