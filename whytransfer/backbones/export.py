@@ -24,7 +24,7 @@ from whytransfer.backbones.detectron2 import to_detectron2
 from whytransfer.backbones.foreign import TimmBackbone, TorchvisionBackbone
 from whytransfer.backbones.geometry import geometry_of
 from whytransfer.backbones.load import load_backbone
-from whytransfer.backbones.recorded import SIZE_PX, compare, record
+from whytransfer.backbones.recorded import compare, record
 from whytransfer.backbones.resnet import STAGES, Arch, ResNet
 from whytransfer.errors import InputError, RunError, unknown_name
 from whytransfer.files import full_disk_told, writable_folder
@@ -102,7 +102,7 @@ def _known_of(backbone: Backbone) -> dict[str, Any]:
         known["collection"] = collections[type(backbone)]
     if isinstance(backbone, ResNet) and geometry_of(backbone).told():
         known["geometry"] = geometry_of(backbone).told()
-    size_px = seen_px(backbone) if isinstance(backbone, TimmBackbone) else SIZE_PX
+    size_px = seen_px(backbone) if isinstance(backbone, TimmBackbone) else None
     return {**known, "recorded": record(backbone, size_px)}
 
 
