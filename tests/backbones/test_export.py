@@ -211,3 +211,16 @@ def test_onnx_holds_what_the_others_cannot(tmp_path: Path):
     both = Fused([same, load_backbone("random:resnet18:1")]).eval()
     done = export(both, "onnx", tmp_path / "onnx", CARD)
     assert done.vector_difference < BOUND and done.map_difference < BOUND
+
+
+def test_a_graph_of_one_size_has_the_size_that_was_asked_for(tmp_path: Path):
+    """Not the small one at which other formats are compared: SAME padding is a number in the graph."""
+    runtime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    same = Geometry(same_convolutions=True, same_pool=True).apply(load_backbone("random:resnet18:5"))
+    export(same, "onnx", tmp_path / "onnx", {**CARD, "size": 90})
+    session = runtime.InferenceSession(str(tmp_path / "onnx" / "model.onnx"), providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape == ["batch", 3, 90, 90]
+    x = fixed_images(90)[:2]
+    with torch.no_grad():
+        wanted = same(x).vector.numpy()
+    np.testing.assert_allclose(session.run(["vector"], {"images": x.numpy()})[0], wanted, rtol=1e-4, atol=1e-4)

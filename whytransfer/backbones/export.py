@@ -72,7 +72,8 @@ def export(backbone: Backbone, format: str, out: Path, card: Mapping[str, Any]) 
             chosen.write(backbone, aside, size_px)
             whole = {**card, **_known_of(backbone), "format": format}
             _write_card(aside, whole)  # one of the readers needs it
-            apart = compare(backbone, chosen.read(backbone, aside).eval(), seen_px(backbone))
+            seen = onnx_px(backbone, size_px) if format == "onnx" else seen_px(backbone)
+            apart = compare(backbone, chosen.read(backbone, aside).eval(), seen)
             _refuse_other_features(format, apart)
             _write_card(aside, {**whole, "difference": list(apart)})
         _put_in_place(aside, out)
@@ -84,6 +85,16 @@ def export(backbone: Backbone, format: str, out: Path, card: Mapping[str, Any]) 
 def seen_px(backbone: Backbone) -> int:
     """The side at which features are compared: a small one, unless the model takes only its own."""
     return int(backbone.model.pretrained_cfg["input_size"][-1]) if isinstance(backbone, TimmBackbone) else COMPARED_PX
+
+
+def onnx_px(backbone: Backbone, size_px: int) -> int:
+    """The side at which a graph is traced and compared: that of the card, where the graph will take no other."""
+    return size_px if not _any_size(backbone) and not isinstance(backbone, TimmBackbone) else seen_px(backbone)
+
+
+def _any_size(backbone: Backbone) -> bool:
+    """Whether a graph can leave height and width open; SAME padding is computed from them while it is traced."""
+    return isinstance(backbone, ResNet) and not geometry_of(backbone).told()
 
 
 def _refuse_other_features(format: str, apart: tuple[float, float]) -> None:
@@ -293,9 +304,8 @@ class _Outputs(nn.Module):
 def _write_onnx(backbone: Backbone, folder: Path, size_px: int) -> None:
     for module in ("onnx", "onnxscript", "onnxruntime"):
         _extra(module, "onnx")
-    any_size = isinstance(backbone, ResNet) and not geometry_of(backbone).told()
-    size_px = COMPARED_PX if any_size else seen_px(backbone)
-    axes = {0: "batch", 2: "height", 3: "width"} if any_size else {0: "batch"}
+    size_px = onnx_px(backbone, size_px)
+    axes = {0: "batch", 2: "height", 3: "width"} if _any_size(backbone) else {0: "batch"}
     names: dict[str, Any] = {"input_names": ["images"], "output_names": ["vector", "map"]}
     example = (torch.zeros(2, 3, size_px, size_px),)
     names["dynamic_shapes"] = {"images": axes}
