@@ -96,6 +96,20 @@ FILES: dict[str, tuple[str, Callable[[nn.Module, nn.Module], Any], str]] = {
         lambda net, other: {**trunk(net, "student_backbone."), **trunk(other, "teacher_backbone.")},
         "left aside: teacher_backbone",
     ),
+    "lightly's benchmark of DINO": (  # backbone is the teacher there, and what its evaluation uses
+        "lightly",
+        lambda net, other: {
+            "state_dict": {**trunk(net, "backbone."), **trunk(other, "student_backbone."), **head("projection_head.")},
+            "optimizer_states": [{"state": {0: {"momentum_buffer": torch.zeros(3)}}}],
+            "hyper_parameters": {"batch_size_per_device": 128, "num_classes": 1000},
+        },
+        "weights under 'state_dict.backbone.'; left aside: ",
+    ),
+    "lightly's benchmark of MoCo": (
+        "lightly",
+        lambda net, other: {"state_dict": {**trunk(net, "backbone."), **trunk(other, "query_backbone.")}},
+        "left aside: query_backbone",
+    ),
     "solo-learn": (
         "solo-learn",
         lambda net, other: {"state_dict": {**trunk(net, "backbone."), **trunk(other, "momentum_backbone."), **QUEUE}},
@@ -240,8 +254,8 @@ def test_every_key_counts(nets, tmp_path: Path):
 
 
 def test_several_networks_where_one_is_kept(nets, tmp_path: Path):
-    torch.save({**trunk(nets[0], "backbone."), **trunk(nets[1], "student_backbone.")}, tmp_path / "two.pth")
-    with pytest.raises(InputError, match="holds 2 ResNets where lightly keeps one: 'backbone.', 'student_backbone.'"):
+    torch.save({**trunk(nets[0], "backbone."), "state_dict": trunk(nets[1], "backbone.")}, tmp_path / "two.pth")
+    with pytest.raises(InputError, match="holds 2 ResNets where lightly keeps one: 'backbone.', 'state_dict.backbone"):
         load_backbone(f"lightly:{tmp_path / 'two.pth'}")
 
 

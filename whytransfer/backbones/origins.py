@@ -31,6 +31,7 @@ class Origin:
     geometry: Geometry = Geometry()
     rename: Rename | None = None  # keys of the file -> our keys, where the names differ; "" leaves one aside
     note: str = ""
+    or_else: str = ""  # the prefix of files that have nothing under `prefix`
 
 
 _OPTIMISER = ("optimizer", "opt", "epoch", "amp", "scaler", "scheduler")
@@ -114,7 +115,8 @@ ORIGINS: dict[str, Origin] = {
     ),
     "lightly": Origin(
         "lightly: torchvision's ResNet, its children in a row, or lightly's own for small images",
-        prefix=r"(state_dict\.)?(student_)?backbone\.",
+        prefix=r"(state_dict\.)?backbone\.",  # what its modules' forward and its evaluations use: DINO's teacher too
+        or_else=r"(state_dict\.)?student_backbone\.",  # examples that name both networks by their roles
         beside=None,  # every example has heads of its own
         rename=lightly_names,
     ),
