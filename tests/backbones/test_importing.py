@@ -263,3 +263,17 @@ def test_an_origin_in_a_fusion(nets, tmp_path: Path):
     torch.save(moco(*nets), tmp_path / "a+b.pth")
     both = load_backbone(f"moco:{tmp_path / 'a+b.pth'}+random:resnet18")
     assert both.width == 1024 and "encoder_q" in both.note
+
+
+def test_torchvision_and_timm_report_what_they_leave(nets, tmp_path: Path):
+    """A classifier, a stranger, the averaged weights of a training run: nothing is dropped without a word."""
+    whole = {**nets[0].state_dict(), "strange.weight": torch.zeros(3)}
+    torch.save(whole, tmp_path / "whole.pth")
+    torch.save(moco(*nets), tmp_path / "moco.pth")
+    assert load_backbone(f"torchvision:resnet18:{tmp_path / 'whole.pth'}").note == "left aside: fc, strange"
+    note = load_backbone(f"torchvision:resnet18:{tmp_path / 'moco.pth'}").note
+    assert note.startswith("weights under 'state_dict.module.encoder_q.'; left aside: encoder_k, fc,")
+    pytest.importorskip("timm", reason="the extra timm is not installed")
+    averaged = {k: v + 1 for k, v in nets[0].state_dict().items()}
+    torch.save({"state_dict": nets[0].state_dict(), "state_dict_ema": averaged, "amp": QUEUE}, tmp_path / "timm.pth")
+    assert load_backbone(f"timm:resnet18@{tmp_path / 'timm.pth'}").note == "left aside: amp, fc, state_dict_ema"
