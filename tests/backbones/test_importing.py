@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ FILES: dict[str, tuple[str, Callable[[nn.Module, nn.Module], Any], str]] = {
             "optimizer_states": [{"state": {0: {"momentum_buffer": torch.zeros(3)}}}],
             "hyper_parameters": {"batch_size_per_device": 128, "num_classes": 1000},
         },
-        "weights under 'state_dict.backbone.'; left aside: ",
+        "weights under 'state_dict.backbone.'; left aside: optimizer_states, projection_head, student_backbone",
     ),
     "lightly's benchmark of MoCo": (
         "lightly",
@@ -277,3 +278,43 @@ def test_torchvision_and_timm_report_what_they_leave(nets, tmp_path: Path):
     averaged = {k: v + 1 for k, v in nets[0].state_dict().items()}
     torch.save({"state_dict": nets[0].state_dict(), "state_dict_ema": averaged, "amp": QUEUE}, tmp_path / "timm.pth")
     assert load_backbone(f"timm:resnet18@{tmp_path / 'timm.pth'}").note == "left aside: amp, fc, state_dict_ema"
+
+
+ODD = {
+    "quantised": (lambda k, v: v.to(torch.int8) if v.ndim == 4 else v, r"has int8 values in conv1\.weight"),
+    "complex": (lambda k, v: v.to(torch.complex64) if v.ndim == 4 else v, r"has complex64 values in conv1\.weight"),
+    "sparse": (lambda k, v: v.to_sparse() if v.ndim == 4 else v, r"has a sparse tensor in conv1\.weight"),
+    "meta": (lambda k, v: v.to("meta"), r"has no values at all in conv1\.weight"),
+    "diverged": (
+        lambda k, v: v * math.nan if k == "layer3.0.bn1.bias" else v,
+        r"has NaN or infinity in layer3\.0\.bn1",
+    ),
+    "negative": (lambda k, v: -v if k == "bn1.running_var" else v, r"has negative variances in bn1\.running_var"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*parse")
+@pytest.mark.parametrize("name", ODD)
+def test_weights_that_are_no_numbers(name: str, nets, tmp_path: Path):
+    change, message = ODD[name]
+    torch.save({k: change(k, v) for k, v in trunk(nets[0]).items()}, tmp_path / "odd.pth")
+    with pytest.raises(InputError, match=message):
+        load_backbone(f"swav:{tmp_path / 'odd.pth'}")
+
+
+def test_half_precision_is_read_as_it_was_rounded(nets, tmp_path: Path):
+    torch.save({k: v.half() if v.is_floating_point() else v for k, v in trunk(nets[0]).items()}, tmp_path / "half.pth")
+    backbone = load_backbone(f"swav:{tmp_path / 'half.pth'}")
+    assert backbone.conv1.weight.dtype == torch.float32
+    assert torch.equal(backbone.conv1.weight, nets[0].conv1.weight.half().float())
+
+
+def test_lists_and_dictionaries_without_end(nets, tmp_path: Path):
+    torch.save([trunk(nets[0]), trunk(nets[1])], tmp_path / "two.pth")
+    with pytest.raises(InputError, match=r"holds 2 ResNets \(0\., 1\.\): save the wanted one alone"):
+        load_backbone(tmp_path / "two.pth")
+    endless: dict[str, Any] = {**trunk(nets[0])}
+    endless["again"] = endless
+    torch.save(endless, tmp_path / "endless.pth")
+    with pytest.raises(InputError, match="is no readable weight file, or is damaged: a dictionary in it holds itself"):
+        load_backbone(f"swav:{tmp_path / 'endless.pth'}")

@@ -47,7 +47,11 @@ def fingerprint(module: nn.Module) -> str:
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Every tensor of a weight file under its dotted key, on the CPU; InputError when it cannot be read safely."""
-    return dict(_flatten(read_content(path), ""))
+    content = read_content(path)
+    try:
+        return dict(_flatten(content, ""))
+    except RecursionError:
+        raise _unreadable(path, ValueError("a dictionary in it holds itself, or they are nested without end")) from None
 
 
 def read_content(path: Path) -> Any:
@@ -90,6 +94,9 @@ def _flatten(content: Any, prefix: str) -> Iterator[tuple[str, Tensor]]:
     elif isinstance(content, Mapping):
         for key, value in content.items():
             yield from _flatten(value, f"{prefix}{key}.")
+    elif isinstance(content, list | tuple):  # several networks, or Lightning's optimisers
+        for i, value in enumerate(content):
+            yield from _flatten(value, f"{prefix}{i}.")
 
 
 def find_trunk(tensors: Mapping[str, Tensor], path: Path) -> tuple[str, dict[str, Tensor]]:
@@ -167,7 +174,25 @@ def load_into(module: nn.Module, trunk: Mapping[str, Tensor], path: Path) -> Non
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
         name = getattr(module, "arch", type(module).__name__)
         raise InputError(f"{path} is a checkpoint of another architecture than {name}: {'; '.join(problems[:3])}{more}")
+    for key, value in wanted.items():
+        if value.is_floating_point():
+            _refuse_no_numbers(key, given[key], path)
     module.load_state_dict(given)
+
+
+def _refuse_no_numbers(key: str, tensor: Tensor, path: Path) -> None:
+    """InputError for what a cast would silently turn into other weights, and for what no network computes with."""
+    if not tensor.is_floating_point() or tensor.layout != torch.strided or tensor.is_meta:
+        kind = "no values at all" if tensor.is_meta else f"{str(tensor.dtype).removeprefix('torch.')} values"
+        kind = kind if tensor.layout == torch.strided else "a sparse tensor"
+        raise InputError(
+            f"{path} has {kind} in {key}, where floating-point numbers belong: it was quantised, pruned or not saved "
+            "whole. Save its weights as ordinary ones where it came from."
+        )
+    if not bool(torch.isfinite(tensor.float()).all()):
+        raise InputError(f"{path} has NaN or infinity in {key}: the training diverged, or the file is damaged")
+    if key.endswith("running_var") and bool((tensor < 0).any()):
+        raise InputError(f"{path} has negative variances in {key}: the file is damaged, or holds something else there")
 
 
 def load_checkpoint(path: Path | str, backbone: ResNet | None = None) -> tuple[ResNet, str]:
