@@ -221,7 +221,7 @@ def _timm_model(backbone: Backbone, format: str, size_px: int) -> Any:
     timm = _extra("timm", "timm")
     model = timm.create_model(_in_timm(backbone), pretrained=False, num_classes=0)
     model.load_state_dict(backbone.state_dict() if isinstance(backbone, ResNet) else backbone.model.state_dict())
-    mean, std = (tuple(round(v, 6) for v in values.tolist()) for values in (backbone.mean, backbone.std))
+    mean, std = (tuple(float(str(v)) for v in values.numpy()) for values in (backbone.mean, backbone.std))  # 0.485
     if isinstance(backbone, ResNet):  # not timm's own weights of that name: nothing is said of their training
         plain = {"architecture": backbone.arch, "first_conv": "conv1", "classifier": "fc", "num_classes": 0}
         plain |= {"interpolation": "bilinear", "crop_pct": 0.875, "input_size": (3, size_px, size_px)}
@@ -261,8 +261,11 @@ def _write_detectron2(backbone: Backbone, folder: Path, _: int) -> None:
     strides = geometry_of(resnet)
     if set(strides.told()) - {"stride_in_1x1"} or Arch.parse(resnet.arch).small:
         _plain(backbone, "detectron2")
-    if Arch.parse(resnet.arch).depth == 200:
+    arch = Arch.parse(resnet.arch)
+    if arch.depth == 200:
         raise InputError("detectron2 builds ResNets of 18, 34, 50, 101 and 152 layers, not of 200: use onnx")
+    if arch.width > 1 and not arch.bottleneck:
+        raise InputError(f"detectron2 builds ResNet-18 and 34 of width 1 alone, and this is {arch}: use onnx")
     weights = {to_detectron2(k): v for k, v in _weights(resnet).items() if not k.endswith("num_batches_tracked")}
     mean, std = (255 * resnet.mean).reshape(3, 1, 1), (255 * resnet.std).reshape(3, 1, 1)
     weights |= {"pixel_mean": mean, "pixel_std": std}
