@@ -79,6 +79,11 @@ FILES: dict[str, tuple[str, Callable[[nn.Module, nn.Module], Any], str]] = {
         lambda net, other: {**pycontrast(net, other), "model_ema": trunk(other, "encoder.")},
         "left aside: contrast, head, head_jig, model_ema",
     ),
+    "lemniscate, its state dict alone": (
+        "instdisc",
+        lambda net, _: {**trunk(net, "module."), **head("module.fc.")},
+        "weights under 'module.'; left aside: fc",
+    ),
     "swav": (
         "swav",
         lambda net, _: {**trunk(net, "module."), **head("module.projection_head.0."), **head("module.prototypes.")},
@@ -318,3 +323,22 @@ def test_lists_and_dictionaries_without_end(nets, tmp_path: Path):
     torch.save(endless, tmp_path / "endless.pth")
     with pytest.raises(InputError, match="is no readable weight file, or is damaged: a dictionary in it holds itself"):
         load_backbone(f"swav:{tmp_path / 'endless.pth'}")
+
+
+class LinearAverage(nn.Module):
+    """Stands for the memory that lemniscate.pytorch pickles into its checkpoints."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("memory", torch.zeros(4, 128))
+
+
+@pytest.mark.parametrize("zipped", [True, False])  # PyTorch's format since 1.6, and the one of that time
+def test_lemniscates_own_checkpoint_is_refused_and_says_how_to_save_it(zipped: bool, nets, tmp_path: Path):
+    """It keeps its memory as a whole module, so it cannot be read without code; its weights alone can."""
+    state = {**trunk(nets[0], "module."), **head("module.fc.")}
+    content = {"epoch": 200, "arch": "resnet18", "state_dict": state, "lemniscate": LinearAverage(), "best_prec1": 46.5}
+    torch.save(content, tmp_path / "lemniscate.pth", _use_new_zipfile_serialization=zipped)
+    what = r"an object of \S*LinearAverage" if zipped else "a whole module"
+    with pytest.raises(InputError, match=rf"more than tensors \({what}\).*torch.load\(FILE\)\['state_dict'\], NEW"):
+        load_backbone(f"instdisc:{tmp_path / 'lemniscate.pth'}")

@@ -74,11 +74,11 @@ ORIGINS: dict[str, Origin] = {
     ),
     "instdisc": Origin(
         "InstDisc by PyContrast or by lemniscate.pytorch [github.com/HobbitLong/PyContrast, github.com/zhirongw]",
-        prefix=r"(model\.)?module\.encoder\.|state_dict\.module\.",
-        beside=("fc", "head", "contrast", "memory", "lemniscate", *_OPTIMISER),
+        prefix=r"(model\.)?module\.encoder\.|(state_dict\.)?module\.",
+        beside=("fc", "head", "contrast", "memory", "best_prec1", *_OPTIMISER),
     ),
     "pirl": Origin(
-        "PIRL, and InfoMin and CMC's RGB models, by PyContrast [github.com/HobbitLong/PyContrast]",
+        "PIRL, and InfoMin and MoCo, by PyContrast [github.com/HobbitLong/PyContrast]; its CMC sees no RGB images",
         prefix=r"(model\.)?module\.encoder\.",
         beside=("head", "head_jig", "jigsaw", "contrast", "memory", "model_ema", *_OPTIMISER),
     ),
