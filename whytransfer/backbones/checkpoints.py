@@ -73,8 +73,7 @@ def _needs_code(path: Path, error: pickle.UnpicklingError) -> InputError:
     found = re.search(r"GLOBAL (\S+)", str(error))
     if not found and not zipfile.is_zipfile(path) and path.read_bytes()[:1] != b"\x80":  # how pickles begin
         return _unreadable(path, ValueError("it does not begin as one"))
-    module = "persistent_load" in str(error)  # how files before PyTorch 1.6 keep a whole module
-    what = f"an object of {found[1]}" if found else "a whole module" if module else "a plain pickle"
+    what = f"an object of {found[1]}" if found else "a plain pickle"
     return InputError(
         f"{path} holds more than tensors ({what}), and reading that could run code from the file, so it is refused "
         "(torch.load with weights_only=True). Save only the weights where the file came from: "
