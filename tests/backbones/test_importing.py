@@ -191,7 +191,7 @@ def test_simclr_v2_names(tmp_path: Path):
     torch.save({"resnet": {**values, **head("fc.")}, "head": head("layers.0.")}, file)
     backbone = load_backbone(f"simclr:{file}")
     assert backbone.arch == "resnet50" and backbone.layer3[2].conv3.weight[5, 7].item() == 0.5
-    assert backbone.note == "left aside: fc, head"
+    assert backbone.note == "left aside: fc, head; stored as float16"
     selective = {**values, "net.0.2.weight": torch.zeros(64, 32, 3, 3)}
     torch.save({"resnet": selective, "head": head("layers.0.")}, file)
     with pytest.raises(InputError, match="holds what no simclr file does, beside its ResNet: net"):
@@ -307,10 +307,10 @@ def test_weights_that_are_no_numbers(name: str, nets, tmp_path: Path):
         load_backbone(f"swav:{tmp_path / 'odd.pth'}")
 
 
-def test_half_precision_is_read_as_it_was_rounded(nets, tmp_path: Path):
+def test_half_precision_is_read_as_it_was_rounded_and_said(nets, tmp_path: Path):
     torch.save({k: v.half() if v.is_floating_point() else v for k, v in trunk(nets[0]).items()}, tmp_path / "half.pth")
     backbone = load_backbone(f"swav:{tmp_path / 'half.pth'}")
-    assert backbone.conv1.weight.dtype == torch.float32
+    assert backbone.conv1.weight.dtype == torch.float32 and backbone.note == "stored as float16"
     assert torch.equal(backbone.conv1.weight, nets[0].conv1.weight.half().float())
 
 

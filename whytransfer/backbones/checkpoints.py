@@ -206,7 +206,7 @@ def load_checkpoint(path: Path | str, backbone: ResNet | None = None) -> tuple[R
     if backbone is None:
         backbone = unfilled(infer_arch(trunk, path))
     load_into(backbone, trunk, path)
-    return backbone, told(prefix, left_aside(tensors, trunk, prefix))
+    return backbone, told(prefix, left_aside(tensors, trunk, prefix), trunk)
 
 
 def left_aside(tensors: Mapping[str, Tensor], trunk: Mapping[str, Tensor], prefix: str) -> list[str]:
@@ -215,10 +215,12 @@ def left_aside(tensors: Mapping[str, Tensor], trunk: Mapping[str, Tensor], prefi
     return sorted({_after_common(key, prefix) for key, tensor in tensors.items() if id(tensor) not in used})
 
 
-def told(prefix: str, aside: Sequence[str]) -> str:
-    """The note of a backbone from a file: where in it the weights were, and what was left aside."""
+def told(prefix: str, aside: Sequence[str], trunk: Mapping[str, Tensor]) -> str:
+    """The note of a backbone from a file: where in it the weights were, what was left aside, how they were rounded."""
     note = [f"weights under {prefix!r}"] if prefix else []
     note += [f"left aside: {', '.join(aside[:8])}{' ...' if len(aside) > 8 else ''}"] if aside else []
+    types = {t.dtype for t in trunk.values() if t.is_floating_point()} - {torch.float32, torch.float64}
+    note += [f"stored as {', '.join(sorted(str(t).removeprefix('torch.') for t in types))}"] if types else []
     return "; ".join(note)
 
 

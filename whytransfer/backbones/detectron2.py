@@ -54,7 +54,7 @@ def detectron2_backbone(scheme: str, file: str) -> ResNet:
     backbone.normalise_with(facts.mean, facts.std)
     strides = "1x1" if facts.geometry.stride_in_1x1 else "3x3"
     seen = f"{'BGR' if bgr else 'RGB'} weights, stride in the {strides} convolution"
-    backbone.note = "; ".join(filter(None, [told("", aside), seen]))
+    backbone.note = "; ".join(filter(None, [told("", aside, trunk), seen]))
     return backbone
 
 

@@ -70,7 +70,7 @@ def torchvision_backbone(rest: str) -> Backbone:
     tensors = read_tensors(path)
     prefix, trunk = find_trunk(tensors, path)
     load_into(backbone, trunk, path)
-    backbone.note = told(prefix, left_aside(tensors, trunk, prefix))
+    backbone.note = told(prefix, left_aside(tensors, trunk, prefix), trunk)
     if not is_file:
         preset = choices[weights].transforms()
         backbone.normalise_with(preset.mean, preset.std)
@@ -145,7 +145,7 @@ def timm_backbone(rest: str) -> Backbone:
     backbone = TimmBackbone(name, model)
     used = {id(tensor) for tensor in tensors.values()}
     beside = {key.partition(".")[0] for key, tensor in everything.items() if id(tensor) not in used}
-    backbone.note = told("", sorted({*(heads if len(body) < len(tensors) else ()), *beside}))
+    backbone.note = told("", sorted({*(heads if len(body) < len(tensors) else ()), *beside}), body)
     return backbone
 
 

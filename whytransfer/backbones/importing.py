@@ -51,7 +51,7 @@ def origin_backbone(name: str, file: str) -> ResNet:
     backbone = (geometry or facts.geometry).apply(unfilled(arch))
     load_into(backbone, trunk, path)
     backbone.normalise_with(facts.mean, facts.std)
-    backbone.note = "; ".join(filter(None, [told(prefix, aside), facts.note]))
+    backbone.note = "; ".join(filter(None, [told(prefix, aside, trunk), facts.note]))
     return backbone
 
 
