@@ -161,11 +161,11 @@ def test_a_wide_one_goes_to_detectron2_where_that_builds_it(tmp_path: Path):
             export(backbone, format, tmp_path / format, CARD)
     with pytest.raises(InputError, match="detectron2 builds ResNet-18 and 34 of width 1 alone, and this is resnet18x2"):
         export(backbone, "detectron2", tmp_path / "d2", CARD)  # its own code asserts RES2_OUT_CHANNELS = 64
+    with pytest.raises(InputError, match="torchvision has no resnet18x2: use safetensors or onnx"):
+        export(backbone, "torchvision", tmp_path / "tv", CARD)
     backbone.arch = "resnet50x2"  # of which the configuration says as much
     config = module._detectron2_config(backbone, False)
     assert "STEM_OUT_CHANNELS: 128" in config and "RES2_OUT_CHANNELS: 512" in config
-    with pytest.raises(InputError, match="torchvision has no resnet18x2: use safetensors or onnx"):
-        export(backbone, "torchvision", tmp_path / "tv", CARD)
 
 
 def test_models_of_other_collections(tmp_path: Path):
