@@ -144,13 +144,21 @@ def test_msras_resnet50_strides_in_its_1x1_convolution(tmp_path: Path):
 def test_refusals(net: nn.Module, tmp_path: Path):
     silent = {"model": named(net)}
     cases = {
-        "silent.pth": (silent, "does not say how it sees images: it has no pixel_mean and no known __author__. Say it"),
+        "silent.pth": (silent, "does not say how it sees images: it has no pixel_mean and no known __author__ that"),
         "none.pth": ({"model": {"conv.weight": torch.zeros(1)}}, "holds no ResNet of detectron2: no stem.conv1.weight"),
         "empty.pth": ({"model": {}}, "holds no weights: neither tensors nor arrays"),
         "two.pth": ({"model": {**named(net, "a."), **named(net, "b."), **pixels(RGB)}}, "holds several ResNets"),
         "short.pth": (
             {"model": {k: v for k, v in named(net).items() if k != "res3.0.conv1.norm.bias"} | pixels(RGB)},
             "layer2.0.bn1.bias is missing",
+        ),
+        "still.pth": (  # only Caffe's affine layers have none, and they have none anywhere
+            {"model": {k: v for k, v in named(net).items() if k != "res3.0.conv1.norm.running_var"} | pixels(RGB)},
+            "layer2.0.bn1.running_var is missing",
+        ),
+        "grey.pth": (
+            {"model": named(net) | pixels({"pixel_mean": [127.5] * 3, "pixel_std": [58.0] * 3})},
+            "does not say how it sees images: .* that tells. Say it",
         ),
     }
     for name, (content, message) in cases.items():
@@ -159,5 +167,8 @@ def test_refusals(net: nn.Module, tmp_path: Path):
             load_backbone(f"detectron2:{tmp_path / name}")
     one, other = (load_backbone(f"detectron2-{way}:{tmp_path / 'silent.pth'}") for way in ("rgb", "msra"))
     assert (one(images()).vector - other(images()).vector).abs().max() > 0.1, "which it is matters"
+    grey = load_backbone(f"detectron2-rgb:{tmp_path / 'grey.pth'}")
+    torch.testing.assert_close(grey.mean, torch.full((3,), 0.5))
+    assert grey.note.endswith("RGB weights, stride in the 3x3 convolution")
     with pytest.raises(InputError, match="no weight file at nowhere.pkl"):
         load_backbone("detectron2:nowhere.pkl")

@@ -12,6 +12,7 @@ from whytransfer.backbones.backbone import Backbone
 from whytransfer.backbones.dilated import dilated
 from whytransfer.backbones.foreign import TimmBackbone, TorchvisionBackbone
 from whytransfer.backbones.fused import Fused
+from whytransfer.backbones.geometry import Geometry
 from whytransfer.backbones.resnet import BasicBlock
 from whytransfer.errors import InputError
 from whytransfer.records import Features
@@ -184,3 +185,19 @@ def test_what_cannot_be_dilated_is_refused():
     vit = TimmBackbone("vit_tiny_patch16_224", timm.create_model("vit_tiny_patch16_224", num_classes=0))
     with pytest.raises(InputError, match="vit_tiny_patch16_224 cannot trade stride for dilation: timm says: .*"):
         dilated(vit, 8)
+
+
+@pytest.mark.parametrize("geometry", [Geometry(same_convolutions=True, same_pool=True), Geometry(stride_in_1x1=True)])
+@pytest.mark.parametrize("size", [64, 90])  # maps of even and of odd sides
+def test_other_geometries_keep_their_old_places(geometry: Geometry, size: int):
+    """BYOL's and DetCon's SAME padding, MSRA's stride in the 1x1: the undilated map is every fourth place of ours."""
+    torch.manual_seed(1)
+    backbone = geometry.apply(build("resnet50")).eval()
+    x = torch.rand(1, 3, size, size + 10, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        coarse = backbone(x).map
+        for output_stride in (16, 8):
+            step = 32 // output_stride
+            fine = dilated(backbone, output_stride)(x).map
+            assert fine.shape[2:] == tuple(-(-n // output_stride) for n in x.shape[2:])
+            torch.testing.assert_close(fine[:, :, ::step, ::step], coarse, rtol=1e-3, atol=1e-3 * float(coarse.std()))

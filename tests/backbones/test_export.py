@@ -153,15 +153,19 @@ def test_geometry_goes_with_safetensors_and_nowhere_else(tmp_path: Path):
     assert [p.name for p in tmp_path.iterdir()] == ["same"]
 
 
-def test_a_wide_one_goes_to_detectron2_and_nowhere_else(tmp_path: Path):
+def test_a_wide_one_goes_to_detectron2_where_that_builds_it(tmp_path: Path):
     backbone = load_backbone("random:resnet18x2")
     for format in ("timm", "hf"):
         pytest.importorskip("timm", reason="the extra timm is not installed")
         with pytest.raises(InputError, match="timm has no resnet18x2: use safetensors or onnx"):
             export(backbone, format, tmp_path / format, CARD)
-    assert "STEM_OUT_CHANNELS: 128" in module._detectron2_config(backbone, False)
+    with pytest.raises(InputError, match="detectron2 builds ResNet-18 and 34 of width 1 alone, and this is resnet18x2"):
+        export(backbone, "detectron2", tmp_path / "d2", CARD)  # its own code asserts RES2_OUT_CHANNELS = 64
     with pytest.raises(InputError, match="torchvision has no resnet18x2: use safetensors or onnx"):
         export(backbone, "torchvision", tmp_path / "tv", CARD)
+    backbone.arch = "resnet50x2"  # of which the configuration says as much
+    config = module._detectron2_config(backbone, False)
+    assert "STEM_OUT_CHANNELS: 128" in config and "RES2_OUT_CHANNELS: 512" in config
 
 
 def test_models_of_other_collections(tmp_path: Path):
@@ -178,6 +182,16 @@ def test_models_of_other_collections(tmp_path: Path):
     for format in ("safetensors", "timm", "detectron2"):
         with pytest.raises(InputError, match="and this is resnet18.resnet18: export it as onnx"):
             export(both, format, tmp_path / "both", CARD)
+
+
+def test_a_std_of_one_grey_value_goes_to_hugging_face(tmp_path: Path):
+    """detectron2's default; at six decimals 1/255 is one part in ten thousand off, which is no longer rounding."""
+    pytest.importorskip("timm", reason="the extra timm is not installed")
+    backbone = load_backbone("random:resnet18:3").normalise_with((0.485, 0.456, 0.406), (1 / 255,) * 3)
+    done = export(backbone, "hf", tmp_path / "hf", CARD)
+    assert done.vector_difference < BOUND
+    config = json.loads((done.folder / "config.json").read_text())["pretrained_cfg"]
+    assert config["mean"] == [0.485, 0.456, 0.406] and np.float32(config["std"][0]) == np.float32(1 / 255)
 
 
 def test_other_features_leave_nothing(backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -211,3 +225,16 @@ def test_onnx_holds_what_the_others_cannot(tmp_path: Path):
     both = Fused([same, load_backbone("random:resnet18:1")]).eval()
     done = export(both, "onnx", tmp_path / "onnx", CARD)
     assert done.vector_difference < BOUND and done.map_difference < BOUND
+
+
+def test_a_graph_of_one_size_has_the_size_that_was_asked_for(tmp_path: Path):
+    """Not the small one at which other formats are compared: SAME padding is a number in the graph."""
+    runtime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    same = Geometry(same_convolutions=True, same_pool=True).apply(load_backbone("random:resnet18:5"))
+    export(same, "onnx", tmp_path / "onnx", {**CARD, "size": 90})
+    session = runtime.InferenceSession(str(tmp_path / "onnx" / "model.onnx"), providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape == ["batch", 3, 90, 90]
+    x = fixed_images(90)[:2]
+    with torch.no_grad():
+        wanted = same(x).vector.numpy()
+    np.testing.assert_allclose(session.run(["vector"], {"images": x.numpy()})[0], wanted, rtol=1e-4, atol=1e-4)

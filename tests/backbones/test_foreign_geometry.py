@@ -87,3 +87,24 @@ def test_stem_padding_and_the_place_of_the_stride():
 def test_an_epsilon_reaches_every_batch_norm():
     model = GEOMETRIES["eps"].apply(build("resnet18"))
     assert {m.eps for m in model.modules() if isinstance(m, nn.BatchNorm2d)} == {1e-3}
+
+
+@pytest.mark.parametrize(("kernel", "size"), [(7, (32, 33)), (3, (31, 28)), (3, (9, 8))])
+def test_same_padding_is_onnx_runtimes(kernel: int, size: tuple[int, int]):
+    """SAME_UPPER of another library, convolution and max-pool: no formula of ours in it."""
+    onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
+    runtime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    helper, float32 = onnx.helper, onnx.TensorProto.FLOAT
+    conv = SameConv2d(2, 3, kernel, stride=2, bias=False)
+    same = {"kernel_shape": [kernel, kernel], "strides": [2, 2], "auto_pad": "SAME_UPPER"}
+    weight = helper.make_tensor("w", float32, conv.weight.shape, conv.weight.detach().flatten().tolist())
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], **same), helper.make_node("MaxPool", ["x"], ["z"], **same)]
+    outputs = [helper.make_tensor_value_info(name, float32, [1, c, None, None]) for name, c in (("y", 3), ("z", 2))]
+    x = helper.make_tensor_value_info("x", float32, [1, 2, *size])
+    graph = helper.make_graph(nodes, "same", [x], outputs, [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    inputs = images(1, 2, *size) - 2
+    convolved, pooled = session.run(None, {"x": inputs.numpy()})
+    torch.testing.assert_close(conv(inputs), torch.from_numpy(convolved), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(SameMaxPool2d(kernel, 2)(inputs), torch.from_numpy(pooled))

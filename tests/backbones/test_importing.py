@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,11 @@ FILES: dict[str, tuple[str, Callable[[nn.Module, nn.Module], Any], str]] = {
         lambda net, other: {**pycontrast(net, other), "model_ema": trunk(other, "encoder.")},
         "left aside: contrast, head, head_jig, model_ema",
     ),
+    "lemniscate, its state dict alone": (
+        "instdisc",
+        lambda net, _: {**trunk(net, "module."), **head("module.fc.")},
+        "weights under 'module.'; left aside: fc",
+    ),
     "swav": (
         "swav",
         lambda net, _: {**trunk(net, "module."), **head("module.projection_head.0."), **head("module.prototypes.")},
@@ -95,6 +101,20 @@ FILES: dict[str, tuple[str, Callable[[nn.Module, nn.Module], Any], str]] = {
         "lightly",
         lambda net, other: {**trunk(net, "student_backbone."), **trunk(other, "teacher_backbone.")},
         "left aside: teacher_backbone",
+    ),
+    "lightly's benchmark of DINO": (  # backbone is the teacher there, and what its evaluation uses
+        "lightly",
+        lambda net, other: {
+            "state_dict": {**trunk(net, "backbone."), **trunk(other, "student_backbone."), **head("projection_head.")},
+            "optimizer_states": [{"state": {0: {"momentum_buffer": torch.zeros(3)}}}],
+            "hyper_parameters": {"batch_size_per_device": 128, "num_classes": 1000},
+        },
+        "weights under 'state_dict.backbone.'; left aside: optimizer_states, projection_head, student_backbone",
+    ),
+    "lightly's benchmark of MoCo": (
+        "lightly",
+        lambda net, other: {"state_dict": {**trunk(net, "backbone."), **trunk(other, "query_backbone.")}},
+        "left aside: query_backbone",
     ),
     "solo-learn": (
         "solo-learn",
@@ -171,7 +191,7 @@ def test_simclr_v2_names(tmp_path: Path):
     torch.save({"resnet": {**values, **head("fc.")}, "head": head("layers.0.")}, file)
     backbone = load_backbone(f"simclr:{file}")
     assert backbone.arch == "resnet50" and backbone.layer3[2].conv3.weight[5, 7].item() == 0.5
-    assert backbone.note == "left aside: fc, head"
+    assert backbone.note == "left aside: fc, head; stored as float16"
     selective = {**values, "net.0.2.weight": torch.zeros(64, 32, 3, 3)}
     torch.save({"resnet": selective, "head": head("layers.0.")}, file)
     with pytest.raises(InputError, match="holds what no simclr file does, beside its ResNet: net"):
@@ -240,8 +260,8 @@ def test_every_key_counts(nets, tmp_path: Path):
 
 
 def test_several_networks_where_one_is_kept(nets, tmp_path: Path):
-    torch.save({**trunk(nets[0], "backbone."), **trunk(nets[1], "student_backbone.")}, tmp_path / "two.pth")
-    with pytest.raises(InputError, match="holds 2 ResNets where lightly keeps one: 'backbone.', 'student_backbone.'"):
+    torch.save({**trunk(nets[0], "backbone."), "state_dict": trunk(nets[1], "backbone.")}, tmp_path / "two.pth")
+    with pytest.raises(InputError, match="holds 2 ResNets where lightly keeps one: 'backbone.', 'state_dict.backbone"):
         load_backbone(f"lightly:{tmp_path / 'two.pth'}")
 
 
@@ -249,3 +269,76 @@ def test_an_origin_in_a_fusion(nets, tmp_path: Path):
     torch.save(moco(*nets), tmp_path / "a+b.pth")
     both = load_backbone(f"moco:{tmp_path / 'a+b.pth'}+random:resnet18")
     assert both.width == 1024 and "encoder_q" in both.note
+
+
+def test_torchvision_and_timm_report_what_they_leave(nets, tmp_path: Path):
+    """A classifier, a stranger, the averaged weights of a training run: nothing is dropped without a word."""
+    whole = {**nets[0].state_dict(), "strange.weight": torch.zeros(3)}
+    torch.save(whole, tmp_path / "whole.pth")
+    torch.save(moco(*nets), tmp_path / "moco.pth")
+    assert load_backbone(f"torchvision:resnet18:{tmp_path / 'whole.pth'}").note == "left aside: fc, strange"
+    note = load_backbone(f"torchvision:resnet18:{tmp_path / 'moco.pth'}").note
+    assert note.startswith("weights under 'state_dict.module.encoder_q.'; left aside: encoder_k, fc,")
+    pytest.importorskip("timm", reason="the extra timm is not installed")
+    averaged = {k: v + 1 for k, v in nets[0].state_dict().items()}
+    torch.save({"state_dict": nets[0].state_dict(), "state_dict_ema": averaged, "amp": QUEUE}, tmp_path / "timm.pth")
+    assert load_backbone(f"timm:resnet18@{tmp_path / 'timm.pth'}").note == "left aside: amp, fc, state_dict_ema"
+
+
+ODD = {
+    "quantised": (lambda k, v: v.to(torch.int8) if v.ndim == 4 else v, r"has int8 values in conv1\.weight"),
+    "complex": (lambda k, v: v.to(torch.complex64) if v.ndim == 4 else v, r"has complex64 values in conv1\.weight"),
+    "sparse": (lambda k, v: v.to_sparse() if v.ndim == 4 else v, r"has a sparse tensor in conv1\.weight"),
+    "meta": (lambda k, v: v.to("meta"), r"has no values at all in conv1\.weight"),
+    "diverged": (
+        lambda k, v: v * math.nan if k == "layer3.0.bn1.bias" else v,
+        r"has NaN or infinity in layer3\.0\.bn1",
+    ),
+    "negative": (lambda k, v: -v if k == "bn1.running_var" else v, r"has negative variances in bn1\.running_var"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*parse")
+@pytest.mark.parametrize("name", ODD)
+def test_weights_that_are_no_numbers(name: str, nets, tmp_path: Path):
+    change, message = ODD[name]
+    torch.save({k: change(k, v) for k, v in trunk(nets[0]).items()}, tmp_path / "odd.pth")
+    with pytest.raises(InputError, match=message):
+        load_backbone(f"swav:{tmp_path / 'odd.pth'}")
+
+
+def test_half_precision_is_read_as_it_was_rounded_and_said(nets, tmp_path: Path):
+    torch.save({k: v.half() if v.is_floating_point() else v for k, v in trunk(nets[0]).items()}, tmp_path / "half.pth")
+    backbone = load_backbone(f"swav:{tmp_path / 'half.pth'}")
+    assert backbone.conv1.weight.dtype == torch.float32 and backbone.note == "stored as float16"
+    assert torch.equal(backbone.conv1.weight, nets[0].conv1.weight.half().float())
+
+
+def test_lists_and_dictionaries_without_end(nets, tmp_path: Path):
+    torch.save([trunk(nets[0]), trunk(nets[1])], tmp_path / "two.pth")
+    with pytest.raises(InputError, match=r"holds 2 ResNets \(0\., 1\.\): save the wanted one alone"):
+        load_backbone(tmp_path / "two.pth")
+    endless: dict[str, Any] = {**trunk(nets[0])}
+    endless["again"] = endless
+    torch.save(endless, tmp_path / "endless.pth")
+    with pytest.raises(InputError, match="is no readable weight file, or is damaged: a dictionary in it holds itself"):
+        load_backbone(f"swav:{tmp_path / 'endless.pth'}")
+
+
+class LinearAverage(nn.Module):
+    """Stands for the memory that lemniscate.pytorch pickles into its checkpoints."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("memory", torch.zeros(4, 128))
+
+
+@pytest.mark.parametrize("zipped", [True, False])  # PyTorch's format since 1.6, and the one of that time
+def test_lemniscates_own_checkpoint_is_refused_and_says_how_to_save_it(zipped: bool, nets, tmp_path: Path):
+    """It keeps its memory as a whole module, so it cannot be read without code; its weights alone can."""
+    state = {**trunk(nets[0], "module."), **head("module.fc.")}
+    content = {"epoch": 200, "arch": "resnet18", "state_dict": state, "lemniscate": LinearAverage(), "best_prec1": 46.5}
+    torch.save(content, tmp_path / "lemniscate.pth", _use_new_zipfile_serialization=zipped)
+    message = r"more than tensors \(an object of \S*LinearAverage\).*torch.load\(FILE\)\['state_dict'\], NEW"
+    with pytest.raises(InputError, match=message):
+        load_backbone(f"instdisc:{tmp_path / 'lemniscate.pth'}")

@@ -142,3 +142,23 @@ def test_a_class_cannot_be_changed_by_a_file():
         with pytest.raises(InputError):
             pickles._read(program, Path("class.pkl"))
         assert [dict(vars(c)) for c in (pickles._Marker, pickles._DType, pickles._Array)] == before
+
+
+def test_cut_and_changed_files_are_called_damaged(tmp_path: Path):
+    """Not a traceback of zipfile, nor a warning of code where there is none."""
+    np.savez(tmp_path / "w.npz", w=np.arange(999.0))
+    np.save(tmp_path / "w.npy", weights())
+    archive, array = (tmp_path / "w.npz").read_bytes(), (tmp_path / "w.npy").read_bytes()
+    middle = len(archive) // 2
+    flipped = archive[:middle] + bytes([archive[middle] ^ 255]) + archive[middle + 1 :]
+    for data in (archive[:20], archive[:middle], archive[:-5], flipped):
+        (tmp_path / "cut.npz").write_bytes(data)
+        with pytest.raises(InputError, match=r"cut.npz \([\d,]+ bytes\) is no archive of arrays, or damaged"):
+            read_npz(tmp_path / "cut.npz")
+    for data in (array[: len(array) // 2], array[:-5]):
+        (tmp_path / "cut.npy").write_bytes(data)
+        with pytest.raises(InputError, match=r"cut.npy \([\d,]+ bytes\) is (no pickle, or damaged|damaged)"):
+            read_npy(tmp_path / "cut.npy")
+    (tmp_path / "page.pkl").write_text("<html>404</html>")
+    with pytest.raises(InputError, match=r"page.pkl \(16 bytes\) is no pickle, or damaged"):
+        read_pickle(tmp_path / "page.pkl")

@@ -48,7 +48,7 @@ def test_the_images_are_generated_scenes():
 
 def test_a_record_is_mean_spread_and_projections(backbone, recorded):
     with torch.no_grad():
-        features = backbone(fixed_images()).vector.double().numpy()
+        features = backbone(fixed_images(recorded["size_px"])).vector.double().numpy()
     found = np.array(recorded["features"])
     np.testing.assert_allclose(found[:, 0], features.mean(1), rtol=1e-6)
     np.testing.assert_allclose(found[:, 1], features.std(1), rtol=1e-6)
@@ -97,6 +97,37 @@ def test_what_matters_is_told(change: str, backbone, recorded):
         InputError, match=r"of runs/mine does not say what it said .* are ([\d.e+-]+|nan) of their spread"
     ):
         verify(other, recorded, "runs/mine")
+
+
+@pytest.mark.parametrize(("arch", "size_px"), [("resnet18", 64), ("resnet18-small", 32)])
+def test_every_tap_of_the_last_convolutions_counts(arch: str, size_px: int):
+    """On a map of one place a 3x3 convolution is its middle tap: eight of nine weights could be anything."""
+    backbone = load_backbone(f"random:{arch}:3")
+    recorded = record(backbone)
+    assert recorded["size_px"] == size_px
+    features_alone = {k: v for k, v in recorded.items() if k != "weights_sha256"}
+    for tap in range(9) if arch == "resnet18" else (0, 8):
+        other = copy.deepcopy(backbone)
+        other.layer4[1].conv2.weight.data[:, :, tap // 3, tap % 3].neg_()
+        with pytest.raises(InputError, match="does not say what it said when it was saved"):
+            verify(other, features_alone, "here")
+
+
+def test_one_changed_number_is_refused_by_the_hash(backbone, recorded):
+    """Too little for the features of 16 images, or for any image at all; a card from before the hash is as it was."""
+    for change in (
+        lambda b: b.layer3[1].conv2.weight.data[3, 4, 0, 0].add_(1e-6),
+        lambda b: b.layer4[1].bn2.running_mean[7].add_(1e-6),
+        lambda b: b.mean[0].add_(1e-6),
+    ):
+        other = copy.deepcopy(backbone)
+        change(other)
+        with pytest.raises(InputError, match=r"of runs/mine are not those that were saved: their SHA-256 .* bring a"):
+            verify(other, recorded, "runs/mine")
+        verify(other, {k: v for k, v in recorded.items() if k != "weights_sha256"}, "runs/mine")
+    other.layer1[0].bn1.num_batches_tracked += 5
+    other.mean.copy_(backbone.mean)
+    assert verify(other, recorded, "runs/mine") == 0, "a counter says nothing of the network"
 
 
 def folder_with(path: Path, backbone, card: dict[str, object]) -> Path:

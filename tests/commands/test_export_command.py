@@ -23,6 +23,7 @@ def run_folder(tmp_path: Path) -> Path:
     folder.mkdir()
     save_file(backbone.state_dict(), folder / "backbone.safetensors")
     card = {"arch": "resnet18", "size": 48, "finished": True, "config": {}, "recorded": record(backbone)}
+    card |= {"method": "moco-v2-small", "seed": 3, "data": {"spec": "scenes:500", "images": 500}}
     (folder / "card.json").write_text(
         json.dumps({**card, "mean": backbone.mean.tolist(), "std": backbone.std.tolist()})
     )
@@ -38,6 +39,10 @@ def test_a_run_is_exported_and_keeps_its_size(run_folder: Path, tmp_path: Path, 
     assert card["size"] == 48 and card["source"] == str(run_folder) and card["command"] and card["versions"]["torch"]
     assert sizes_of([str(tmp_path / "out")]) == [48], "transfer shows it images of its own size"
     assert load_backbone(tmp_path / "out").note == ""
+    made = {"method": "moco-v2-small", "seed": 3, "data": {"spec": "scenes:500", "images": 500}, "config": {}}
+    assert card["run"] == made, "what the weights were trained on goes with them"
+    whytransfer.export(backbone=str(tmp_path / "out"), format="detectron2", out=tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "card.json").read_text())["run"] == made
 
 
 def test_as_json_and_as_a_function(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -47,7 +47,11 @@ def fingerprint(module: nn.Module) -> str:
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Every tensor of a weight file under its dotted key, on the CPU; InputError when it cannot be read safely."""
-    return dict(_flatten(read_content(path), ""))
+    content = read_content(path)
+    try:
+        return dict(_flatten(content, ""))
+    except RecursionError:
+        raise _unreadable(path, ValueError("a dictionary in it holds itself, or they are nested without end")) from None
 
 
 def read_content(path: Path) -> Any:
@@ -73,7 +77,7 @@ def _needs_code(path: Path, error: pickle.UnpicklingError) -> InputError:
     return InputError(
         f"{path} holds more than tensors ({what}), and reading that could run code from the file, so it is refused "
         "(torch.load with weights_only=True). Save only the weights where the file came from: "
-        "torch.save(model.state_dict(), FILE)."
+        "torch.save(model.state_dict(), FILE), or of a checkpoint torch.save(torch.load(FILE)['state_dict'], NEW)."
     )
 
 
@@ -90,6 +94,9 @@ def _flatten(content: Any, prefix: str) -> Iterator[tuple[str, Tensor]]:
     elif isinstance(content, Mapping):
         for key, value in content.items():
             yield from _flatten(value, f"{prefix}{key}.")
+    elif isinstance(content, list | tuple):  # several networks, or Lightning's optimisers
+        for i, value in enumerate(content):
+            yield from _flatten(value, f"{prefix}{i}.")
 
 
 def find_trunk(tensors: Mapping[str, Tensor], path: Path) -> tuple[str, dict[str, Tensor]]:
@@ -167,7 +174,25 @@ def load_into(module: nn.Module, trunk: Mapping[str, Tensor], path: Path) -> Non
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
         name = getattr(module, "arch", type(module).__name__)
         raise InputError(f"{path} is a checkpoint of another architecture than {name}: {'; '.join(problems[:3])}{more}")
+    for key, value in wanted.items():
+        if value.is_floating_point():
+            _refuse_no_numbers(key, given[key], path)
     module.load_state_dict(given)
+
+
+def _refuse_no_numbers(key: str, tensor: Tensor, path: Path) -> None:
+    """InputError for what a cast would silently turn into other weights, and for what no network computes with."""
+    if not tensor.is_floating_point() or tensor.layout != torch.strided or tensor.is_meta:
+        kind = "no values at all" if tensor.is_meta else f"{str(tensor.dtype).removeprefix('torch.')} values"
+        kind = kind if tensor.layout == torch.strided else "a sparse tensor"
+        raise InputError(
+            f"{path} has {kind} in {key}, where floating-point numbers belong: it was quantised, pruned or not saved "
+            "whole. Save its weights as ordinary ones where it came from."
+        )
+    if not bool(torch.isfinite(tensor.float()).all()):
+        raise InputError(f"{path} has NaN or infinity in {key}: the training diverged, or the file is damaged")
+    if key.endswith("running_var") and bool((tensor < 0).any()):
+        raise InputError(f"{path} has negative variances in {key}: the file is damaged, or holds something else there")
 
 
 def load_checkpoint(path: Path | str, backbone: ResNet | None = None) -> tuple[ResNet, str]:
@@ -181,7 +206,7 @@ def load_checkpoint(path: Path | str, backbone: ResNet | None = None) -> tuple[R
     if backbone is None:
         backbone = unfilled(infer_arch(trunk, path))
     load_into(backbone, trunk, path)
-    return backbone, told(prefix, left_aside(tensors, trunk, prefix))
+    return backbone, told(prefix, left_aside(tensors, trunk, prefix), trunk)
 
 
 def left_aside(tensors: Mapping[str, Tensor], trunk: Mapping[str, Tensor], prefix: str) -> list[str]:
@@ -190,10 +215,12 @@ def left_aside(tensors: Mapping[str, Tensor], trunk: Mapping[str, Tensor], prefi
     return sorted({_after_common(key, prefix) for key, tensor in tensors.items() if id(tensor) not in used})
 
 
-def told(prefix: str, aside: Sequence[str]) -> str:
-    """The note of a backbone from a file: where in it the weights were, and what was left aside."""
+def told(prefix: str, aside: Sequence[str], trunk: Mapping[str, Tensor]) -> str:
+    """The note of a backbone from a file: where in it the weights were, what was left aside, how they were rounded."""
     note = [f"weights under {prefix!r}"] if prefix else []
     note += [f"left aside: {', '.join(aside[:8])}{' ...' if len(aside) > 8 else ''}"] if aside else []
+    types = {t.dtype for t in trunk.values() if t.is_floating_point()} - {torch.float32, torch.float64}
+    note += [f"stored as {', '.join(sorted(str(t).removeprefix('torch.') for t in types))}"] if types else []
     return "; ".join(note)
 
 

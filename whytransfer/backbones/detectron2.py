@@ -48,11 +48,13 @@ def detectron2_backbone(scheme: str, file: str) -> ResNet:
         trunk["conv1.weight"] = trunk["conv1.weight"].flip(1)
     arch = infer_arch(trunk, path)
     backbone = facts.geometry.apply(unfilled(arch))
-    load_into(backbone, _with_statistics(trunk, facts.geometry.batch_norm_eps), path)
+    if caffe and not any(key.endswith("running_mean") for key in trunk):
+        trunk = _with_statistics(trunk, facts.geometry.batch_norm_eps)
+    load_into(backbone, trunk, path)
     backbone.normalise_with(facts.mean, facts.std)
     strides = "1x1" if facts.geometry.stride_in_1x1 else "3x3"
     seen = f"{'BGR' if bgr else 'RGB'} weights, stride in the {strides} convolution"
-    backbone.note = "; ".join(filter(None, [told("", aside), seen]))
+    backbone.note = "; ".join(filter(None, [told("", aside, trunk), seen]))
     return backbone
 
 
@@ -144,10 +146,11 @@ def _facts(
     scheme: str, content: Mapping[str, Any], weights: Mapping[str, Tensor], caffe: bool, path: Path
 ) -> tuple[Origin, bool]:
     """How the file's images are fed to it, and whether its stem expects BGR."""
-    said, found = SCHEMES[scheme], _found(content, weights, caffe)
+    said = SCHEMES[scheme]
+    found = _found(content, weights, caffe, said)
     if found is None and said is None:
         raise InputError(
-            f"{path} does not say how it sees images: it has no pixel_mean and no known __author__. Say it: "
+            f"{path} does not say how it sees images: it has no pixel_mean and no known __author__ that tells. Say it: "
             "detectron2-msra:FILE (BGR, std 1, stride in the 1x1 convolution, detectron2's default) or "
             "detectron2-rgb:FILE (converted from torchvision's layout)."
         )
@@ -159,14 +162,19 @@ def _facts(
     return found
 
 
-def _found(content: Mapping[str, Any], weights: Mapping[str, Tensor], caffe: bool) -> tuple[Origin, bool] | None:
+def _found(
+    content: Mapping[str, Any], weights: Mapping[str, Tensor], caffe: bool, said: Origin | None
+) -> tuple[Origin, bool] | None:
     """What the file itself tells, with its own mean and std where it has them; None when it is silent."""
     author, mean, std = content.get("__author__"), _pixels(weights, "pixel_mean"), _pixels(weights, "pixel_std")
     if caffe:
         return MSRA, True
     if mean is None or std is None:
         return (CONVERTED, False) if author in CONVERTERS else None
-    bgr = author not in CONVERTERS and mean[0] < mean[2]  # ImageNet's blue mean is the smallest, so blue comes first
+    if author not in CONVERTERS and mean[0] == mean[2] and said is None:
+        return None  # a grey mean, or none: it fits both orders
+    # ImageNet's blue mean is the smallest, so blue comes first
+    bgr = author not in CONVERTERS and (mean[0] < mean[2] or (mean[0] == mean[2] and said is MSRA))
     if bgr:
         mean, std = mean[::-1], std[::-1]
     in_1x1 = bool(content.get("stride_in_1x1")) if author == "whytransfer" else bool(np.allclose(std, 1))

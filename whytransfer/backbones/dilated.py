@@ -20,6 +20,7 @@ from torch import nn
 from whytransfer.backbones.backbone import Backbone
 from whytransfer.backbones.foreign import TimmBackbone
 from whytransfer.backbones.fused import Fused
+from whytransfer.backbones.geometry import SameConv2d
 from whytransfer.errors import InputError
 
 STRIDES = (8, 16, 32)
@@ -82,6 +83,10 @@ def _dilate(block: nn.Module, before: int, after: int) -> None:
     for name in ("conv1", "conv2", "conv3"):
         conv = getattr(block, name, None)
         if not isinstance(conv, nn.Conv2d):
+            continue
+        if isinstance(conv, SameConv2d):  # only strided ones are
+            conv.trade_stride(rate)
+            rate = after
             continue
         if conv.kernel_size != (1, 1):
             conv.dilation = (rate, rate)

@@ -24,7 +24,7 @@ from whytransfer.backbones.detectron2 import to_detectron2
 from whytransfer.backbones.foreign import TimmBackbone, TorchvisionBackbone
 from whytransfer.backbones.geometry import geometry_of
 from whytransfer.backbones.load import load_backbone
-from whytransfer.backbones.recorded import SIZE_PX, compare, record
+from whytransfer.backbones.recorded import compare, record
 from whytransfer.backbones.resnet import STAGES, Arch, ResNet
 from whytransfer.errors import InputError, RunError, unknown_name
 from whytransfer.files import full_disk_told, writable_folder
@@ -72,7 +72,8 @@ def export(backbone: Backbone, format: str, out: Path, card: Mapping[str, Any]) 
             chosen.write(backbone, aside, size_px)
             whole = {**card, **_known_of(backbone), "format": format}
             _write_card(aside, whole)  # one of the readers needs it
-            apart = compare(backbone, chosen.read(backbone, aside).eval(), seen_px(backbone))
+            seen = onnx_px(backbone, size_px) if format == "onnx" else seen_px(backbone)
+            apart = compare(backbone, chosen.read(backbone, aside).eval(), seen)
             _refuse_other_features(format, apart)
             _write_card(aside, {**whole, "difference": list(apart)})
         _put_in_place(aside, out)
@@ -84,6 +85,16 @@ def export(backbone: Backbone, format: str, out: Path, card: Mapping[str, Any]) 
 def seen_px(backbone: Backbone) -> int:
     """The side at which features are compared: a small one, unless the model takes only its own."""
     return int(backbone.model.pretrained_cfg["input_size"][-1]) if isinstance(backbone, TimmBackbone) else COMPARED_PX
+
+
+def onnx_px(backbone: Backbone, size_px: int) -> int:
+    """The side at which a graph is traced and compared: that of the card, where the graph will take no other."""
+    return size_px if not _any_size(backbone) and not isinstance(backbone, TimmBackbone) else seen_px(backbone)
+
+
+def _any_size(backbone: Backbone) -> bool:
+    """Whether a graph can leave height and width open; SAME padding is computed from them while it is traced."""
+    return isinstance(backbone, ResNet) and not geometry_of(backbone).told()
 
 
 def _refuse_other_features(format: str, apart: tuple[float, float]) -> None:
@@ -102,7 +113,7 @@ def _known_of(backbone: Backbone) -> dict[str, Any]:
         known["collection"] = collections[type(backbone)]
     if isinstance(backbone, ResNet) and geometry_of(backbone).told():
         known["geometry"] = geometry_of(backbone).told()
-    size_px = seen_px(backbone) if isinstance(backbone, TimmBackbone) else SIZE_PX
+    size_px = seen_px(backbone) if isinstance(backbone, TimmBackbone) else None
     return {**known, "recorded": record(backbone, size_px)}
 
 
@@ -210,7 +221,7 @@ def _timm_model(backbone: Backbone, format: str, size_px: int) -> Any:
     timm = _extra("timm", "timm")
     model = timm.create_model(_in_timm(backbone), pretrained=False, num_classes=0)
     model.load_state_dict(backbone.state_dict() if isinstance(backbone, ResNet) else backbone.model.state_dict())
-    mean, std = (tuple(round(v, 6) for v in values.tolist()) for values in (backbone.mean, backbone.std))
+    mean, std = (tuple(float(str(v)) for v in values.numpy()) for values in (backbone.mean, backbone.std))  # 0.485
     if isinstance(backbone, ResNet):  # not timm's own weights of that name: nothing is said of their training
         plain = {"architecture": backbone.arch, "first_conv": "conv1", "classifier": "fc", "num_classes": 0}
         plain |= {"interpolation": "bilinear", "crop_pct": 0.875, "input_size": (3, size_px, size_px)}
@@ -250,8 +261,11 @@ def _write_detectron2(backbone: Backbone, folder: Path, _: int) -> None:
     strides = geometry_of(resnet)
     if set(strides.told()) - {"stride_in_1x1"} or Arch.parse(resnet.arch).small:
         _plain(backbone, "detectron2")
-    if Arch.parse(resnet.arch).depth == 200:
+    arch = Arch.parse(resnet.arch)
+    if arch.depth == 200:
         raise InputError("detectron2 builds ResNets of 18, 34, 50, 101 and 152 layers, not of 200: use onnx")
+    if arch.width > 1 and not arch.bottleneck:
+        raise InputError(f"detectron2 builds ResNet-18 and 34 of width 1 alone, and this is {arch}: use onnx")
     weights = {to_detectron2(k): v for k, v in _weights(resnet).items() if not k.endswith("num_batches_tracked")}
     mean, std = (255 * resnet.mean).reshape(3, 1, 1), (255 * resnet.std).reshape(3, 1, 1)
     weights |= {"pixel_mean": mean, "pixel_std": std}
@@ -293,9 +307,8 @@ class _Outputs(nn.Module):
 def _write_onnx(backbone: Backbone, folder: Path, size_px: int) -> None:
     for module in ("onnx", "onnxscript", "onnxruntime"):
         _extra(module, "onnx")
-    any_size = isinstance(backbone, ResNet) and not geometry_of(backbone).told()
-    size_px = COMPARED_PX if any_size else seen_px(backbone)
-    axes = {0: "batch", 2: "height", 3: "width"} if any_size else {0: "batch"}
+    size_px = onnx_px(backbone, size_px)
+    axes = {0: "batch", 2: "height", 3: "width"} if _any_size(backbone) else {0: "batch"}
     names: dict[str, Any] = {"input_names": ["images"], "output_names": ["vector", "map"]}
     example = (torch.zeros(2, 3, size_px, size_px),)
     names["dynamic_shapes"] = {"images": axes}

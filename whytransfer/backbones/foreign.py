@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from whytransfer.backbones.backbone import Backbone
-from whytransfer.backbones.checkpoints import find_trunk, load_into, read_tensors
+from whytransfer.backbones.checkpoints import find_trunk, left_aside, load_into, read_tensors, told
 from whytransfer.backbones.resnet import STAGES, build
 from whytransfer.errors import InputError, unknown_name
 from whytransfer.records import Features
@@ -67,7 +67,10 @@ def torchvision_backbone(rest: str) -> Backbone:
     if not is_file and weights not in choices:
         raise unknown_name(f"weights of torchvision {name}", weights, choices)
     path = Path(weights) if is_file else _torchvision_file(choices[weights])
-    load_into(backbone, find_trunk(read_tensors(path), path)[1], path)
+    tensors = read_tensors(path)
+    prefix, trunk = find_trunk(tensors, path)
+    load_into(backbone, trunk, path)
+    backbone.note = told(prefix, left_aside(tensors, trunk, prefix), trunk)
     if not is_file:
         preset = choices[weights].transforms()
         backbone.normalise_with(preset.mean, preset.std)
@@ -124,7 +127,8 @@ def timm_backbone(rest: str) -> Backbone:
     config = timm.get_pretrained_cfg(name)
     heads = config.classifier or () if config else ()
     heads = (heads,) if isinstance(heads, str) else tuple(heads)
-    tensors = _unwrapped(read_tensors(path), f"{config.first_conv}.weight" if config else "")
+    everything = read_tensors(path)
+    tensors = _unwrapped(everything, f"{config.first_conv}.weight" if config else "")
     body = {k: v for k, v in tensors.items() if k.rpartition(".")[0] not in heads}
     # no classes, here and in the configuration: timm then loads strictly, after its own translation of old layouts
     overlay = {"state_dict": body, "num_classes": 0, "label_offset": 0}
@@ -139,7 +143,9 @@ def timm_backbone(rest: str) -> Backbone:
     if not hasattr(model, "forward_intermediates"):
         raise InputError(f"timm:{name} does not show its stages (no forward_intermediates in timm {timm.__version__})")
     backbone = TimmBackbone(name, model)
-    backbone.note = f"left aside: {', '.join(heads)}" if len(body) < len(tensors) else ""
+    used = {id(tensor) for tensor in tensors.values()}
+    beside = {key.partition(".")[0] for key, tensor in everything.items() if id(tensor) not in used}
+    backbone.note = told("", sorted({*(heads if len(body) < len(tensors) else ()), *beside}), body)
     return backbone
 
 

@@ -78,10 +78,22 @@ def geometry_of(backbone: ResNet) -> Geometry:
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution that pads its input "SAME" with zeros, whatever its size."""
+    """A convolution that pads its input "SAME" with zeros, whatever its size.
+
+    `given_up` is a stride that was traded for dilation (see dilated.py): its windows stay where that stride puts them.
+    """
+
+    given_up = 1
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(pad_same(x, self.kernel_size, self.stride, 0.0))
+        if self.given_up == 1:
+            return super().forward(pad_same(x, self.kernel_size, self.stride, 0.0))
+        strides = (self.given_up, self.given_up)
+        return super().forward(pad_same(x, self.kernel_size, strides, 0.0, rate=self.dilation[0]))
+
+    def trade_stride(self, rate: int) -> None:
+        """Take every place, `rate` apart, where a stride skipped them; each old place keeps its old window."""
+        self.given_up, self.stride, self.dilation = self.stride[0], (1, 1), (rate, rate)
 
 
 class SameMaxPool2d(nn.MaxPool2d):
@@ -91,13 +103,20 @@ class SameMaxPool2d(nn.MaxPool2d):
         return super().forward(pad_same(x, _pair(self.kernel_size), _pair(self.stride), -math.inf))
 
 
-def pad_same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], value: float) -> Tensor:
-    """x (B, C, H, W) padded as TensorFlow's SAME: ceil(n / stride) places per side, the odd pixel at the end."""
+def pad_same(
+    x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], value: float, rate: int | None = None
+) -> Tensor:
+    """x (B, C, H, W) padded as TensorFlow's SAME: ceil(n / stride) places per side, the odd pixel at the end.
+
+    With a `rate` x is `rate` times finer than the map that was strided over, and has a window for each of its places:
+    as much before as SAME has there, and behind what is left of (kernel - 1) * rate.
+    """
     sides = []
     for axis in (3, 2):
-        n, k, s = x.shape[axis], kernel[axis - 2], stride[axis - 2]
+        n, k, s = -(-x.shape[axis] // (rate or 1)), kernel[axis - 2], stride[axis - 2]
         total = max((-(-n // s) - 1) * s + k - n, 0)
-        sides += [total // 2, total - total // 2]
+        before, after = total // 2, total - total // 2
+        sides += [before, after] if rate is None else [before * rate, (k - 1 - before) * rate]
     return F.pad(x, sides, value=value)
 
 

@@ -51,7 +51,7 @@ def origin_backbone(name: str, file: str) -> ResNet:
     backbone = (geometry or facts.geometry).apply(unfilled(arch))
     load_into(backbone, trunk, path)
     backbone.normalise_with(facts.mean, facts.std)
-    backbone.note = "; ".join(filter(None, [told(prefix, aside), facts.note]))
+    backbone.note = "; ".join(filter(None, [told(prefix, aside, trunk), facts.note]))
     return backbone
 
 
@@ -60,16 +60,16 @@ def _trunk_of(name: str, origin: Origin, path: Path) -> tuple[str, dict[str, Ten
     tensors = read_tensors(path)
     if origin.rename:
         tensors = {origin.rename(key): value for key, value in tensors.items()}
-    found, geometry = find_trunks(tensors), None
-    if name == "lightly":
-        in_a_row = _lightly_in_a_row(tensors)
-        found |= in_a_row
-        geometry = LIGHTLY_IN_A_ROW if in_a_row else None
+    in_a_row = _lightly_in_a_row(tensors) if name == "lightly" else {}
+    found = {**find_trunks(tensors), **in_a_row}
     here = [prefix for prefix in found if re.fullmatch(origin.prefix, prefix)]
+    if not here and origin.or_else:
+        here = [prefix for prefix in found if re.fullmatch(origin.or_else, prefix)]
     if len(here) != 1:
         raise _not_there(name, here, list(found), tensors, path)
     prefix = here[0]
     trunk = found[prefix]
+    geometry = LIGHTLY_IN_A_ROW if prefix in in_a_row else None
     return prefix, trunk, left_aside(tensors, trunk, prefix), geometry
 
 

@@ -31,6 +31,7 @@ class Origin:
     geometry: Geometry = Geometry()
     rename: Rename | None = None  # keys of the file -> our keys, where the names differ; "" leaves one aside
     note: str = ""
+    or_else: str = ""  # the prefix of files that have nothing under `prefix`
 
 
 _OPTIMISER = ("optimizer", "opt", "epoch", "amp", "scaler", "scheduler")
@@ -73,11 +74,11 @@ ORIGINS: dict[str, Origin] = {
     ),
     "instdisc": Origin(
         "InstDisc by PyContrast or by lemniscate.pytorch [github.com/HobbitLong/PyContrast, github.com/zhirongw]",
-        prefix=r"(model\.)?module\.encoder\.|state_dict\.module\.",
-        beside=("fc", "head", "contrast", "memory", "lemniscate", *_OPTIMISER),
+        prefix=r"(model\.)?module\.encoder\.|(state_dict\.)?module\.",
+        beside=("fc", "head", "contrast", "memory", "best_prec1", *_OPTIMISER),
     ),
     "pirl": Origin(
-        "PIRL, and InfoMin and CMC's RGB models, by PyContrast [github.com/HobbitLong/PyContrast]",
+        "PIRL, and InfoMin and MoCo, by PyContrast [github.com/HobbitLong/PyContrast]; its CMC sees no RGB images",
         prefix=r"(model\.)?module\.encoder\.",
         beside=("head", "head_jig", "jigsaw", "contrast", "memory", "model_ema", *_OPTIMISER),
     ),
@@ -114,7 +115,8 @@ ORIGINS: dict[str, Origin] = {
     ),
     "lightly": Origin(
         "lightly: torchvision's ResNet, its children in a row, or lightly's own for small images",
-        prefix=r"(state_dict\.)?(student_)?backbone\.",
+        prefix=r"(state_dict\.)?backbone\.",  # what its modules' forward and its evaluations use: DINO's teacher too
+        or_else=r"(state_dict\.)?student_backbone\.",  # examples that name both networks by their roles
         beside=None,  # every example has heads of its own
         rename=lightly_names,
     ),

@@ -11,6 +11,8 @@ from __future__ import annotations
 import io
 import pickle
 import re
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,10 @@ from whytransfer.errors import InputError
 
 _NUMBERS = re.compile(r"[<>|=]?(b1|\?|[iuf][1248])")
 _LIMITS = "dictionaries, strings, numbers and NumPy arrays"
+
+
+class _Refused(pickle.UnpicklingError):
+    """What a pickle asks for and must not have; pickle's own UnpicklingError is a file that is damaged or none."""
 
 
 class _DType:
@@ -60,7 +66,7 @@ class _Scalar:
 def _encoded(text: str, encoding: str = "") -> bytes:
     """`_codecs.encode` as Python 3 writes bytes into old pickles: latin-1 only, so no codec is looked up."""
     if encoding != "latin1" or not isinstance(text, str):
-        raise pickle.UnpicklingError(f"a conversion by the codec {encoding!r}")
+        raise _Refused(f"a conversion by the codec {encoding!r}")
     return text.encode("latin1")
 
 
@@ -73,10 +79,10 @@ class _Marker:
     """The class numpy.ndarray, which a pickle names but must neither make nor change."""
 
     def __init__(self, *_: Any):
-        raise pickle.UnpicklingError("an array that is not made by NumPy's own reconstruction")
+        raise _Refused("an array that is not made by NumPy's own reconstruction")
 
     def __setstate__(self, *_: Any) -> None:
-        raise pickle.UnpicklingError("a change to a class of NumPy")
+        raise _Refused("a change to a class of NumPy")
 
 
 _ADMITTED: dict[tuple[str, str], Any] = {
@@ -94,11 +100,11 @@ for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):  # before an
 class _Plain(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ADMITTED:
-            raise pickle.UnpicklingError(f"an object of {module}.{name}")
+            raise _Refused(f"an object of {module}.{name}")
         return _ADMITTED[module, name]
 
     def persistent_load(self, pid: Any) -> Any:
-        raise pickle.UnpicklingError("a reference to something outside the file")
+        raise _Refused("a reference to something outside the file")
 
 
 def read_pickle(path: Path) -> Any:
@@ -126,6 +132,10 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:  # cut off, changed, or packed in a new way
+        raise InputError(
+            f"{path} ({path.stat().st_size:,} bytes) is no archive of arrays, or damaged: {error}"
+        ) from None
     except (ValueError, OSError, EOFError, KeyError) as error:
         raise InputError(f"{path} cannot be read as an archive of arrays: {error}") from None
 
@@ -140,13 +150,15 @@ def _whole_array(file: Any, path: Path) -> NDArray[Any]:
 def _read(data: bytes, path: Path) -> Any:
     try:
         return _plain(_Plain(io.BytesIO(data), encoding="latin1").load())  # latin-1: arrays written by Python 2
-    except (pickle.UnpicklingError, TypeError, ValueError) as error:
+    except (_Refused, TypeError, ValueError) as error:
         raise InputError(
             f"{path} holds {error}, where only {_LIMITS} are read: a pickle can run code, so nothing else is. "
             "Save it again where it came from: numpy.savez(FILE, **{'module/name': array})."
         ) from None
     except (EOFError, IndexError, KeyError, AttributeError, OverflowError, MemoryError, RecursionError) as error:
         raise InputError(f"{path} ({len(data):,} bytes) is damaged: {error or 'it ends too early'}") from None
+    except pickle.UnpicklingError as error:
+        raise InputError(f"{path} ({len(data):,} bytes) is no pickle, or damaged: {error}") from None
 
 
 def _plain(value: Any) -> Any:

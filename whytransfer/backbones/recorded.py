@@ -1,14 +1,16 @@
 """A short record of what a backbone says of 16 generated images, kept with its weights and compared at each load.
 
-A hash of the weights would prove that bytes are the same; this proves that the network is: the same weights under
-another normalisation, padding, epsilon or library give other features, and that is what a comparison must not miss.
-Eight numbers per image: mean and spread of the features, and six projections on fixed random directions.
+The features prove that the network is the same: equal weights under another normalisation, padding, epsilon or library
+give other features, and that is what a comparison must not miss. Eight numbers per image: mean and spread of the
+features, and six projections on fixed random directions. A hash of the weights beside them finds what 16 images cannot
+show: one weight in millions, or one that an idle channel hides.
 """
 
 from __future__ import annotations
 
 import copy
 import functools
+import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -41,10 +43,15 @@ def fixed_images(size_px: int = SIZE_PX) -> Tensor:
     return images if size_px == SIZE_PX else F.interpolate(images, size=(size_px, size_px), mode="bilinear")
 
 
-def record(backbone: Backbone, size_px: int = SIZE_PX) -> dict[str, Any]:
-    """What a card keeps of a backbone, computed on a copy of it: float32, eval mode, on the processor."""
+def record(backbone: Backbone, size_px: int | None = None) -> dict[str, Any]:
+    """What a card keeps of a backbone, computed on a copy of it: float32, eval mode, on the processor.
+
+    `size_px` is the side of the images; None: the smallest at which every weight counts.
+    """
     twin = copy.deepcopy(backbone).to("cpu", torch.float32).eval()
-    return {"images": _IMAGES, "size_px": size_px, "features": _numbers(twin, size_px).tolist()}
+    size_px = size_px or _telling_px(twin)
+    features = _numbers(twin, size_px).tolist()
+    return {"images": _IMAGES, "size_px": size_px, "features": features, "weights_sha256": weights_sha256(twin)}
 
 
 def verify(backbone: Backbone, recorded: Any, where: str) -> float:
@@ -70,6 +77,12 @@ def verify(backbone: Backbone, recorded: Any, where: str) -> float:
             "makes 1e-5). Its weights, its mean and std or its architecture were changed, or the file is damaged: "
             "bring a copy back."
         )
+    if recorded.get("weights_sha256", "") not in ("", weights_sha256(backbone)):  # older cards have no hash
+        raise InputError(
+            f"the weights, or the mean and std, of {where} are not those that were saved: their SHA-256 is another, "
+            f"although the features of {COUNT} fixed images are only {apart:.2g} of their spread away from the record. "
+            "They were changed, or the file is damaged: bring a copy back."
+        )
     return apart
 
 
@@ -77,6 +90,24 @@ def distance(found: NDArray[Any], wanted: NDArray[Any]) -> float:
     """The largest difference of two records (16, 8), over the mean spread of the features in the wanted one."""
     scale = float(np.abs(wanted[:, 1]).mean())
     return float(np.abs(found - wanted).max()) / (scale if scale > 0 else 1.0)
+
+
+def weights_sha256(backbone: Backbone) -> str:
+    """SHA-256 of mean, std, parameters and statistics by name, as float32; counters of batches, unused, stay out."""
+    digest = hashlib.sha256()
+    tensors = {**dict(backbone.named_parameters()), **dict(backbone.named_buffers())}
+    for name in sorted(tensors):
+        if not name.endswith("num_batches_tracked"):
+            digest.update(f"{name} {tuple(tensors[name].shape)}\n".encode())
+            digest.update(tensors[name].detach().cpu().float().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _telling_px(backbone: Backbone) -> int:
+    """32, or 64 where the last map would have a single place, of which a 3x3 convolution uses one weight in nine."""
+    with torch.inference_mode():
+        places = backbone(fixed_images()[:1]).map.shape[2:]
+    return SIZE_PX if min(places) > 1 else 2 * SIZE_PX
 
 
 def _numbers(backbone: Backbone, size_px: int) -> NDArray[Any]:

@@ -51,7 +51,20 @@ def run(s: ExportSettings) -> Any:
         raise unknown_name("format", s.format, FORMATS)
     backbone = load_backbone(s.backbone)
     card = {"source": s.backbone, "size": s.size or sizes_of([s.backbone])[0], "note": backbone.note}
+    card |= _made_by(s.backbone)
     return write(backbone, s.format, s.out, {**card, "command": command_line(), "versions": versions()})
+
+
+def _made_by(spec: str) -> dict[str, Any]:
+    """What the card of a run says of its making, under `run`: the folder may go where the run's does not."""
+    import json
+
+    card = Path(spec) / "card.json"
+    if not card.is_file():
+        return {}
+    found = json.loads(card.read_text())  # read once already, as a backbone
+    kept = ("method", "recipe", "seed", "data", "config", "command", "versions")
+    return {"run": found.get("run") or {key: found[key] for key in kept if key in found}}
 
 
 def show(s: ExportSettings) -> None:
