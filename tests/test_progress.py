@@ -66,6 +66,13 @@ def test_a_log_gets_a_line_now_and_then_with_the_time_left(capsys, clock):
     assert lines == ["reading 10/100  ETA 4 min 50 s  3 images/s", "reading 20/100  ETA 3 min 26 s  3 images/s"]
 
 
+def test_work_that_is_done_has_no_time_left_at_any_pace(capsys, clock):
+    with progress.bar("regions", 6) as update:
+        clock.now = 25
+        update(6)
+    assert capsys.readouterr().err == "regions 6/6  ETA 0 s\n"
+
+
 def test_the_time_left_of_continued_work_counts_from_where_it_began(capsys, clock):
     with progress.bar("steps", 100, done=50) as update:
         clock.now = 20

@@ -74,7 +74,7 @@ def _log_lines(label: str, total: int, start: int) -> Update:
         if now - last >= LINE_EVERY_S and first:
             last = now
             pace = (now - first[0]) / (done - first[1]) if done > first[1] else None
-            eta = "not known yet" if pace is None else duration(pace * (total - done))
+            eta = duration((pace or 0.0) * (total - done)) if pace or done >= total else "not known yet"
             say(f"{label} {done}/{total}  ETA {eta}  {text}".rstrip())
 
     return update
