@@ -76,6 +76,15 @@ def test_a_number_stands_inside_its_region():
     assert ring[_inside(ring)]
 
 
+def test_a_number_stands_where_its_region_is_wide_not_on_its_rim():
+    snow = np.ones((40, 60), bool)
+    snow[5:40, 15:40] = False  # a skier before it: the centre of mass is on him, the nearest snow at his rim
+    y, x = _inside(snow)
+    assert snow[y - 6 : y + 7, x - 6 : x + 7].sum() == 13 * 13
+    y, x = _inside(np.ones((21, 41), bool))
+    assert (y, x) == (10, 20)
+
+
 def test_recipes_of_one_view_and_no_pictures_are_refused():
     with pytest.raises(InputError, match="needs pictures and two views; supervised has 1"):
         region_sheet(PICTURES, maps(), recipe("supervised"), 32, 0, range(3))

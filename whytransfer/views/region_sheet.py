@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from whytransfer.errors import InputError
@@ -23,7 +24,11 @@ from whytransfer.views.sheet import COLOURS, FAINT, FRAME, GAP, INK, LINE, MARGI
 
 SIDE = 280  # of a view on the sheet, in pixels, at least
 APART = (150, 150, 150)  # colour of regions that the other view lacks
-NOTE = "numbered: the regions that exist in both views (positives)", "grey in a view: not in the other"
+NOTE = (
+    "numbered: the regions that exist in both views (positives)",
+    "grey in a view: not in the other",
+    "white lines: the cells that regions are pooled on",
+)
 Masks = dict[int, NDArray[np.bool_]]  # by id, (H, W)
 
 
@@ -142,9 +147,13 @@ def _eroded(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _inside(mask: NDArray[np.bool_]) -> tuple[int, int]:
-    """(row, column) of the pixel of the mask that is nearest to its centre of mass."""
-    y, x = np.nonzero(mask)
-    nearest = np.argmin((y - y.mean()) ** 2 + (x - x.mean()) ** 2)
+    """(row, column) where the mask is about as wide as anywhere, and of such places the nearest to its centre of mass.
+
+    A number on a rim would be read as that of the region beyond.
+    """
+    width = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]  # the picture's border is a rim too
+    (y, x), (rows, columns) = np.nonzero(width >= 0.8 * width.max()), np.nonzero(mask)
+    nearest = np.argmin((y - rows.mean()) ** 2 + (x - columns.mean()) ** 2)
     return int(y[nearest]), int(x[nearest])
 
 
