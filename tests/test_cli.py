@@ -40,6 +40,17 @@ def test_every_help_teaches_with_examples(capsys, command):
     assert "Examples:" in text and f"whytransfer {command}" in text and "--json" in text
 
 
+@pytest.mark.parametrize("command", ["pretrain", "masks quality"])
+def test_the_words_of_a_setting_break_at_the_width_of_the_terminal(capsys, monkeypatch, command):
+    """Not where a line of the source ends too: then a lonely word would follow each full line."""
+    settings = dict(cli._settings_by_command())[command]
+    assert all(field.description and "\n" not in field.description for field in settings.model_fields.values())
+    monkeypatch.setenv("COLUMNS", "2000")
+    assert call(*command.split(), "--help") == 0
+    text = capsys.readouterr().out
+    assert all(field.description in text for field in settings.model_fields.values())
+
+
 def test_help_does_not_wait_for_pytorch():
     code = (
         "import sys, whytransfer.cli\ntry: whytransfer.cli.main(['--help'])\nexcept SystemExit: pass\n"

@@ -22,10 +22,16 @@ class WrongSettings(Exception):
 class Settings(BaseModel):
     """Settings of one command: frozen, hashable, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     as_json: Annotated[bool, tyro.conf.arg(name="json", help_behavior_hint="")] = False
     """Print one JSON object per result on standard output and nothing else there."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """The words under each field in one line, which `--help` then breaks at the width of the terminal."""
+        for field in cls.model_fields.values():
+            field.description = " ".join((field.description or "").split()) or None
 
     @model_validator(mode="wrap")
     @classmethod

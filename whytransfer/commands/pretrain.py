@@ -48,8 +48,8 @@ class PretrainSettings(Settings):
     """The papers', with their settings: moco-v1, moco-v2, simclr, byol, instdisc, instdisc-softmax; on class labels:
     supervised, supcon, supcon-queue, exemplar-v1, exemplar-v2; on boxes: supervised-boxes (a detector); on the classes
     of pixels: supervised-masks (a segmenter); on regions (--masks): detcon-s, detcon-b, and with positives within one
-    view detcon-s-one-view, detcon-b-one-view. For 5,000-50,000 images and batches of 64-256:
-    moco-v2-small, simclr-small, byol-small, instdisc-small, supcon-small, exemplar-small, detcon-s-small,
+    view detcon-s-one-view, detcon-b-one-view. For 5,000 to 50,000 images and batches of 64 to
+    256: moco-v2-small, simclr-small, byol-small, instdisc-small, supcon-small, exemplar-small, detcon-s-small,
     detcon-b-small."""
     masks: str | None = None
     """Regions for detcon: a folder that `whytransfer masks` made, or how to make them now: grid:5, felzenszwalb, ...
