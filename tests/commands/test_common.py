@@ -42,6 +42,7 @@ def test_settings_are_made_frozen_with_their_defaults():
         ("peak_memory_gb", 1.5, ("peak memory", "1.5 GiB")),
         ("state_bytes_per_image", 17, ("memory held per image", "17 bytes")),
         ("knn", 23.75, ("kNN accuracy", "23.75 %")),
+        ("waiting_for_data", 0.01551, ("waiting for data", "1.6 % of the time")),
         ("run", "runs/mine", ("run", "runs/mine")),
         ("loss", 2.125, ("loss", "2.125")),
     ],

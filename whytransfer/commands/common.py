@@ -78,7 +78,12 @@ NAMES = {"images_per_second": ("speed", "images/s"), "seconds": ("time", "s"), "
 NAMES |= {"random_knn": ("kNN accuracy of random features", "%"), "pairs": ("views matched to their picture", "%")}
 NAMES |= {"peak_mib": ("peak memory of this process", "MiB")}
 NAMES |= {"state_bytes_per_image": ("memory held per image", "bytes")}
-NAMES |= {"random_pairs": ("views matched by random features", "%")}
+NAMES |= {"random_pairs": ("views matched by random features", "%"), "width": ("width of features", "")}
+NAMES |= {"spread": ("spread of features, 0 to 1", ""), "random_spread": ("spread of random features", "")}
+NAMES |= {"rank": ("effective rank of features", ""), "random_rank": ("effective rank of random features", "")}
+NAMES |= {"knn_queries": ("kNN measured on", ""), "knn_query_count": ("images it was measured on", "")}
+NAMES |= {"parameters_millions": ("parameters", "millions"), "eta_seconds": ("a run takes", "s")}
+SHARES = {"waiting_for_data": ("waiting for data", "% of the time"), "decoded_share": ("decoded once", "% of images")}
 
 
 def in_words(key: str, value: Any) -> tuple[str, str]:
@@ -86,6 +91,8 @@ def in_words(key: str, value: Any) -> tuple[str, str]:
 
     in_words("step_images_per_second", 211.37) is ("step", "211.4 images/s").
     """
+    if key in SHARES:  # between 0 and 1
+        return SHARES[key][0], f"{100 * value:.1f} {SHARES[key][1]}"
     name, unit = NAMES.get(key, ("", ""))
     suffix = next((s for s in UNITS if key.endswith(s)), "") if not name else ""
     name = name or (key.removesuffix(suffix) if suffix else key).replace("_", " ")

@@ -252,7 +252,6 @@ def show(s: DoctorSettings) -> None:
     rows = [in_words(key, value) for key, value in found.items() if key != "advice"]  # which is said below
     print_table(f"doctor: {s.method} on {s.images}", ["", "value"], rows)
     share = 100 * found["waiting_for_data"]
-    print(
-        f"a run of {found['epochs']} epochs takes about {duration(found['eta_seconds'])}, {share:.0f} % of it for data."
-    )
+    length = f"{s.iterations} iterations" if s.iterations else f"{found['epochs']} epochs"
+    print(f"a run of {length} takes about {duration(found['eta_seconds'])}, {share:.0f} % of it for data.")
     print(found["advice"])

@@ -233,7 +233,8 @@ def show(s: PretrainSettings) -> None:
     if s.as_json:
         print_json([summary])
         return
-    rows = [in_words(k, v) for k, v in summary.items() if v is not None and k != "standing"]  # which is said below
+    said_below = {"standing"} | ({"knn_queries", "knn_query_count"} if summary.get("knn") is None else set())
+    rows = [in_words(k, v) for k, v in summary.items() if v is not None and k not in said_below]
     print_table(f"pretrained {s.out}", ["", "value"], rows)
     print(summary["standing"])
     backbones = f"{s.out} random:{s.backbone}"
