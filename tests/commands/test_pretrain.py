@@ -301,7 +301,10 @@ WATCHED = {**STANDING, "knn_queries": "val images", "knn_query_count": 500}
         (WATCHED, {**STANDING, "knn": 42.5}, "2.5 points BELOW random features, within chance (± 6.1)"),
         (STANDING, {**STANDING, "pairs": 60.0}, "matched less often (50.0 %) than by random features (60.0 %)"),
         ({**STANDING, "knn": None}, {"knn": None, "pairs": 20.0}, "pair matching 50.0 %, random features 20.0 %"),
+        ({**STANDING, "knn": None}, {"knn": None, "pairs": 60.0}, "no labels, so no kNN): BELOW random features; not"),
         ({**STANDING, "rank": 1.1}, STANDING, "collapsed: nearly one feature"),
+        ({**STANDING, "rank": 3.1}, {**STANDING, "rank": 2.0}, "cannot be told from so few or so similar"),
+        ({**STANDING, "spread": 0.001}, {**STANDING, "rank": 2.0}, "collapsed: nearly one feature"),
         (STANDING, {}, "not watched"),
         ({}, STANDING, "not watched"),  # watched at first, continued with --no-monitor
     ],

@@ -314,22 +314,39 @@ def _against_random(knn: float, random: float, count: int | None, queries: str |
     return f"kNN {knn:.1f} %{where}, random features {random:.1f} %: {than}"
 
 
-def _summary(out: Path, result: dict[str, Any]) -> dict[str, Any]:
-    """What is printed: the run folder, speed, loss, and the standing against random features in words."""
+def _health(result: dict[str, Any], random: dict[str, Any]) -> str:
+    """The collapse monitor's verdict, unless random features would get no better one: then the pictures are too few.
+
+    N pictures have a rank of N at most, and a set of pictures that are all alike a small spread.
+    """
     from whytransfer.nn.collapse import verdict
 
+    now, before = ([math.nan if x.get(k) is None else x[k] for k in ("spread", "rank")] for x in (result, random))
+    said, at_first = verdict(*now, result["width"]), verdict(*before, result["width"])
+    fell = any(not n > b / 2 for n, b in zip(now, before, strict=True))
+    if said.startswith(("broken", "not")) or at_first.startswith(("broken", "not")) or fell:
+        return said
+    return (
+        f"whether it collapsed cannot be told from so few or so similar pictures (spread {now[0]:.3f}, rank "
+        f"{now[1]:.1f}; random features {before[0]:.3f}, {before[1]:.1f})"
+    )
+
+
+def _summary(out: Path, result: dict[str, Any]) -> dict[str, Any]:
+    """What is printed: the run folder, speed, loss, and the standing against random features in words."""
     random = result["random"]
     summary = {k: v for k, v in result.items() if k not in ("random", "epoch")}
     if not random or "pairs" not in result:
         return {"run": str(out), **summary, "standing": "not watched (--no-monitor)"}
+    below = result["pairs"] < random["pairs"]
     if result.get("knn") is not None and random.get("knn") is not None:
         words = _against_random(result["knn"], random["knn"], result.get("knn_query_count"), result.get("knn_queries"))
+        if below:
+            words += f"; two views of a picture are matched less often ({result['pairs']:.1f} %) than by random "
+            words += f"features ({random['pairs']:.1f} %)"
     else:
         words = f"pair matching {result['pairs']:.1f} %, random features {random['pairs']:.1f} % (no labels, so no kNN)"
-    if result["pairs"] < random["pairs"]:
-        words += f"; two views of a picture are matched less often ({result['pairs']:.1f} %) than by random features "
-        words += f"({random['pairs']:.1f} %)"
-    spread, rank = (math.nan if result[k] is None else result[k] for k in ("spread", "rank"))  # null in the card
-    words += f"; {verdict(spread, rank, result['width'])}"
+        words += ": BELOW random features" if below else ""
+    words += f"; {_health(result, random)}"
     randoms = {f"random_{k}": v for k, v in random.items()}
     return {"run": str(out), **summary, **randoms, "standing": words}
