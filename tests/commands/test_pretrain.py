@@ -193,6 +193,30 @@ def test_unusual_settings_are_said(capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_the_plan_names_what_nobody_typed(capsys):
+    s = settings(method="moco-v2", batch=64, iterations=20)
+    training, options = planned(s, images=1234)
+    config = {
+        "epochs": 3,
+        "images": 1234,
+        "precision": "bf16-mixed",
+        "batch": 64,
+        "weight_decay": training.weight_decay,
+    }
+    config |= {"optimizer": training.optimizer, "schedule": training.schedule, "lr": training.lr_per_256 / 4}
+    told = {"config": config, "method": "moco-v2", "arch": "resnet18", "recipe": "moco-v2", "size": 64}
+    card.say_the_plan(told, options, s.iterations)
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "moco-v2: resnet18 on 1,234 images; views moco-v2 of 64 px; 20 iterations at batch 64; sgd, lr "
+    )
+    assert "lr 0.0075 (cosine), weight decay 0.0001; " in said and "queue 65,536" in said and "T 0.2" in said
+    card.say_the_plan(told, {})
+    assert capsys.readouterr().err.endswith(
+        "; 3 epochs at batch 64; sgd, lr 0.0075 (cosine), weight decay 0.0001; bfloat16\n"
+    )
+
+
 def test_a_folder_that_cannot_be_written_is_said_before_anything_is_read(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="nothing can be written in"):

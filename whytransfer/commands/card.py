@@ -87,6 +87,25 @@ def write_config(s: Any, folder: Any) -> None:
     atomic_write(folder.path / "config.yaml", lambda file: file.write(text))
 
 
+def say_the_plan(card: dict[str, Any], options: dict[str, Any], iterations: int | None = None) -> None:
+    """What a run is about to do, in a line: most of it are settings of the method, which nobody typed."""
+    from whytransfer import progress
+
+    c = card["config"]
+    length = f"{iterations} iterations" if iterations else f"{c['epochs']} epochs"
+    shown = {int: "{} {:,}", float: "{} {:g}"}
+    decided = [shown[type(value)].format(name, value) for name, value in options.items() if type(value) in shown]
+    parts = [
+        f"{card['method']}: {card['arch']} on {c['images']:,} images",
+        f"views {card['recipe']} of {card['size']} px",
+        f"{length} at batch {c['batch']}",
+        f"{c['optimizer']}, lr {c['lr']:.3g} ({c['schedule']}), weight decay {c['weight_decay']:g}",
+        *([", ".join(decided)] if decided else []),
+        "bfloat16" if c["precision"] == "bf16-mixed" else "32 bits",
+    ]
+    progress.say("; ".join(parts))
+
+
 def say_what_changed(folder: Any, card: dict[str, Any]) -> None:
     """A continued run is bit for bit the uninterrupted one only where threads, libraries and processor stay."""
     from whytransfer import progress

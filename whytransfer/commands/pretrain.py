@@ -14,6 +14,7 @@ from pydantic import Field
 from whytransfer.commands.card import (
     make_card,
     say_if_all_is_warm_up,
+    say_the_plan,
     say_what_changed,
     say_what_is_unusual,
     write_config,
@@ -172,6 +173,7 @@ def run(s: PretrainSettings) -> dict[str, Any]:
         if fabric.is_global_zero:
             write_config(s, folder)
         say_what_changed(folder, card)
+        say_the_plan(card, options, s.iterations)
         say_what_is_unusual(s, views.name, options, pixels)
         say_if_all_is_warm_up(training, s.iterations, len(pixels))
         plan = Plan(training, training.epochs, training.batch, s.seed, s.accumulate, s.save_minutes, s.iterations)
@@ -276,12 +278,15 @@ def in_bf16(precision: str, size_px: int, device: Any = None) -> bool:
 
 
 def _fabric(s: PretrainSettings) -> Any:
+    import logging
+
     from lightning_fabric import Fabric
     from lightning_fabric.loggers import TensorBoardLogger
 
     from whytransfer.memory import keep_freed_memory
 
     keep_freed_memory()
+    logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)  # the plan says what it would
     device = device_of(s.accelerator)
     logger = TensorBoardLogger(root_dir=s.out / "tensorboard", name="", version="")
     fabric = Fabric(
