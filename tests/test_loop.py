@@ -118,8 +118,14 @@ def test_the_learning_rate_falls_where_the_schedule_says(tmp_path):
     assert [rate for (rate,) in rates] == pytest.approx([peak] * 3 + [peak / 10] * 3 + [peak / 100] * 3)
 
 
-def test_a_run_of_iterations_has_the_cosine_of_its_own_length(tmp_path):
+def test_a_run_of_iterations_has_the_cosine_of_its_own_length(tmp_path, capsys):
     spy, rates = fitted(tmp_path / "run", iterations=7)
+    said = [line.partition("  ")[0] for line in capsys.readouterr().err.splitlines()]
+    assert said == [
+        "iteration 3/7",
+        "iteration 6/7",
+        "iteration 7/7",
+    ]  # in the unit that was asked for, at an epoch's end
     assert rates == [{lr_at(WARM, step, 3, 7 / 3, BATCH)} for step in range(7)]
     assert len(spy.viewed) == 14 and [epoch for _, epoch in spy.viewed[-2:]] == [2, 2]
     assert spy.after[-1][1] == 1.0

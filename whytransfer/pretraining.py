@@ -238,7 +238,7 @@ class Pretraining:
         every = 1 if self.fabric.device.type == "cpu" else 20
         if self.state.step % every == 0:
             speed = statistics.median(self._speeds[-50:])
-            update(self.state.step, f"loss {float(loss):.3f}  {speed:.0f} images/s")
+            update(self.state.step, f"loss {float(loss):.3f}  {rate(speed)}")
             if self.state.step % max(10, every) == 0:
                 lr = optimizer.param_groups[0]["lr"]
                 self._log({"loss": float(loss), "lr": lr, "images_per_second": speed})
@@ -261,7 +261,10 @@ class Pretraining:
             self._log({f"epoch/{k}": v for k, v in row.items() if isinstance(v, float)})
             left = (self.steps - self.state.step) * self.state.seconds / self.state.step
             words = describe(row, self.state.random)
-            progress.say(f"epoch {round(done, 2):g}/{round(self.epochs, 2):g}  {words}  ETA {progress.duration(left)}")
+            where = f"epoch {done:g}/{self.epochs:g}"
+            if self.plan.iterations:  # told in the unit that was asked for
+                where = f"iteration {self.state.step}/{self.steps}"
+            progress.say(f"{where}  {words}  ETA {progress.duration(left)}")
         self._save(optimizer)
 
     def _speed(self) -> dict[str, float]:
@@ -318,8 +321,13 @@ def describe(row: dict[str, Any], random: dict[str, Any]) -> str:
         spread, rank = (math.nan if row[k] is None else row[k] for k in ("spread", "rank"))
         words.append(f"spread {spread:.2f}  rank {rank:.0f}")
     if "images_per_second" in row:
-        words.append(f"{row['images_per_second']:.0f} images/s")
+        words.append(rate(row["images_per_second"]))
     return "  ".join(words)
+
+
+def rate(images_per_second: float) -> str:
+    """211.4 -> '211 images/s'; slow ones keep a digit: 0.43 -> '0.4 images/s'."""
+    return f"{images_per_second:.{0 if images_per_second >= 10 else 1}f} images/s"
 
 
 def _percent(value: float | None, digits: int) -> str:
