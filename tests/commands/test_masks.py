@@ -9,7 +9,7 @@ from PIL import Image
 import whytransfer
 from whytransfer import cli
 from whytransfer.commands import masks
-from whytransfer.commands.masks import projection_hours
+from whytransfer.commands.masks import projection, projection_hours
 from whytransfer.errors import InputError
 from whytransfer.images import open_images
 from whytransfer.masks import RegionStore, making
@@ -30,6 +30,8 @@ def test_masks_are_made_once_and_the_projection_is_printed(photos, tmp_path, cap
     assert "by=whytransfer" in printed and "ImageNet's 1,281,167 images would take" in printed
     assert call(*given, "--json") == 0
     answer = json.loads(capsys.readouterr().out)
+    assert call(*given) == 0
+    assert "speed" in printed and "speed" not in (again := capsys.readouterr().out) and "ImageNet" not in again
     assert (answer["images"], answer["made"], answer["imagenet_hours_on_16_cores"]) == (12, 0, None)
     assert len(RegionStore.open(tmp_path / "s")) == 12
 
@@ -49,6 +51,14 @@ def test_the_projection_is_images_over_rate_over_cores():
     assert projection_hours(1_281_167 / 16 / 3600) == pytest.approx(1.0)
     assert projection_hours(7.4) == pytest.approx(3.0, abs=0.01)  # the slowest engine that is fast enough
     assert projection_hours(0.0) is None
+
+
+def test_a_busy_machine_is_not_projected_onto_imagenet():
+    """7 % of a core is what other work left, no speed of an engine: half an hour, not eight."""
+    alone, held_up = projection(38.6, 0.97, 0.15), projection(2.77, 2.77 / 38.6, 0.15)
+    assert alone.startswith("at 38.6 images/s per core ImageNet's 1,281,167 images would take 34 min 34 s on 16")
+    assert held_up.startswith(alone) and "\n" not in alone
+    assert "had 7 % of theirs" in held_up and held_up.endswith("2.8 images/s per core and 8 h 01 min")
 
 
 def test_one_image_has_no_interval():

@@ -14,6 +14,19 @@ from whytransfer.errors import InputError
 IMAGENET, CORES = 1_281_167, 16  # what the projection is for
 FEWEST = 8  # images that are worth the start of a process
 BUSY = 0.8  # share of its core below which a process was held up
+# of the answer, for people: its words, and how its number is shown
+ROWS = {
+    "images": ("images", "{:,}"),
+    "made": ("of which made now", "{:,}"),
+    "unreadable": ("of which unreadable", "{:,}"),
+    "without_region": ("without any region", "{:,}"),
+    "more_than_255": ("with more than 255 regions", "{:,}"),
+    "bytes_per_image": ("regions take", "{:,.0f} bytes per image"),
+    "seconds": ("time", "{:,.1f} s"),
+    "images_per_second_per_core": ("speed", "{:,.1f} images/s per core"),
+}
+OF_THE_MADE = ("bytes_per_image", "images_per_second_per_core")
+OF_THE_SET = ("annotated", "semantic")  # engines that ImageNet has nothing for
 
 
 class MasksSettings(Settings):
@@ -26,7 +39,8 @@ class MasksSettings(Settings):
       annotated, annotated:PATH     what people drew: the set's own masks, COCO json, VOC or CamVid PNG folder, folder
                                     (annotated:PATH:void=11: values that are no region, 11 in CamVid)
       semantic                      the set's classes of pixels
-      felzenszwalb:SCALE:MIN_SIZE   DetCon's, equal to scikit-image's; several scales: 500,1000,1500; 40 ms a photograph
+      felzenszwalb:SCALE:MIN_SIZE   DetCon's (1000:1000 pixels when not given), equal to scikit-image's; several scales:
+                                    500,1000,1500; 40 ms a photograph
       felzenszwalb-skimage, -fast   scikit-image's own, slower; OpenCV's, whose segments differ
       mcg, mcg:FILE                 grouping of regions over several scales, overlapping, the best 16; seconds a
                                     photograph; FILE: its ranking, by `whytransfer masks rank`
@@ -136,20 +150,11 @@ def show(s: MasksSettings) -> None:
     if s.as_json:
         print_json([answer])
         return
-    rows = [[name.replace("_", " "), _cell(value)] for name, value in answer.items() if name not in ("store", "recipe")]
-    print_table(f"{answer['recipe']}", ["", ""], rows)
-    hours = answer["imagenet_hours_on_16_cores"]
-    if hours is not None:
-        rate, size = answer["images_per_second_per_core"], answer["megapixels_per_image"]
-        print(
-            f"at {rate:.1f} images/s per core ImageNet's {IMAGENET:,} images would take {hours:.1f} h on {CORES} "
-            f"cores, if they had {size:.2f} megapixels as these do (its mean is about 500 x 375: 0.19)"
-        )
-        if answer["share_of_core"] < BUSY:
-            print(
-                f"the processes had {100 * answer['share_of_core']:.0f} % of their cores: other work, or slow reading, "
-                f"held them up; alone they would make about {rate / answer['share_of_core']:.1f} images/s per core"
-            )
+    told = [key for key in ROWS if answer["made"] or key not in OF_THE_MADE]
+    rows = [[ROWS[key][0], ROWS[key][1].format(answer[key])] for key in told]
+    print_table(f"{answer['recipe']}", ["", "value"], rows)
+    if answer["images_per_second_per_core"] and s.engine.partition(":")[0] not in OF_THE_SET:
+        print(projection(answer["images_per_second_per_core"], answer["share_of_core"], answer["megapixels_per_image"]))
     if answer["without_region"]:
         print(f"{answer['without_region']:,} images have no region")
     if answer["more_than_255"]:
@@ -157,7 +162,23 @@ def show(s: MasksSettings) -> None:
     print(f"kept in {answer['store']}: use it with --masks {answer['store']}")
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,.2f}" if isinstance(value, float) else f"{value:,}"
+def projection(rate: float, share: float, megapixels: float) -> str:
+    """What ImageNet would cost at `rate` images per second per core, of which the processes had a share.
+
+    Where they were held up, the rate of a free core comes first, and what it was here second.
+    """
+    from whytransfer.progress import duration
+
+    free = share >= BUSY or not share
+    alone = rate if free else rate / share
+    needed, here = (duration(IMAGENET / r / CORES) for r in (alone, rate))
+    told = (
+        f"at {alone:.1f} images/s per core ImageNet's {IMAGENET:,} images would take {needed} on {CORES} "
+        f"cores, if they had {megapixels:.2f} megapixels as these do (its mean is about 500 x 375: 0.19)"
+    )
+    if free:
+        return told
+    return (
+        f"{told}\nthat is on free cores: here the processes had {100 * share:.0f} % of theirs, as other work or slow "
+        f"reading held them up, which makes {rate:.1f} images/s per core and {here}"
+    )

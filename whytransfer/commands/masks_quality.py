@@ -16,7 +16,8 @@ class MasksQualitySettings(Settings):
 
     Better regions make better pretraining by contrasting them, so choose an engine here. Compare engines on the same
     images; grid is the floor. Means are over objects, per class too where there are classes, with 95 % bootstrap
-    intervals over images. Images that the truth does not know are left out and counted.
+    intervals over images. Images that the truth does not know are left out and counted. Where several people segmented
+    an image (BSDS), every segment of each counts as an object. [Pont-Tuset 2017, J_i]
 
     Examples:
       whytransfer masks quality --images images/val/ --engine felzenszwalb --truth annotated:groundTruth/val
