@@ -56,8 +56,9 @@ class PretrainSettings(Settings):
     """Regions for detcon: a folder that `whytransfer masks` made, or how to make them now: grid:5, felzenszwalb, ...
     For supervised-masks only what the images are labelled with, which it takes by itself."""
     recipe: str | None = None
-    """Views: default, spatial, appearance, moco-v1, simclr, ladder-1 ... (ladder-1-supervised where labels are
-    trained on); the method's own when not given."""
+    """Views; the method's own when not given: default (moco-v2's), spatial (crop and flip), appearance (colour, grey,
+    blur), moco-v1, simclr, byol, detcon-s, detcon-b, supervised; and the ladder, an operation more at each step:
+    ladder-1 (flip), -2 (+ crop), -3 (+ colour), -4 (+ grey), -5 (+ blur: moco-v2's). `whytransfer show views` draws."""
     backbone: str = "resnet18"
     """resnet18 ... resnet200; resnet50x2: twice as wide throughout; resnet18-small: stem for images under 100 px."""
     size: Annotated[int, Field(ge=8, le=2048)] = 64

@@ -29,7 +29,8 @@ class ShowViewsSettings(Settings):
     out: Path
     """PNG file to write."""
     recipe: str = "default"
-    """default, spatial, appearance, moco-v1, simclr, byol, detcon-s, detcon-b, supervised, ladder-1 ... ladder-5."""
+    """default (moco-v2's), spatial, appearance, moco-v1, simclr, byol, detcon-s, detcon-b, supervised; ladder-1 (flip),
+    -2 (+ crop), -3 (+ colour), -4 (+ grey), -5 (+ blur); ladder-1-supervised ..., a classifier's."""
     size: Annotated[int, Field(ge=8, le=1024)] = 64
     """Side of the views in pixels."""
     cache_px: Annotated[int, Field(ge=0)] | None = None
