@@ -87,7 +87,7 @@ def check_groups(batch: int, groups: int) -> None:
     if groups < 1 or batch % groups or batch < 2 * groups:
         raise InputError(
             f"batch norm in {groups} groups needs a batch of a multiple of {groups} with at least 2 images per group, "
-            f"got {batch}: change the batch, or the number of splits"
+            f"got {batch}: choose another --batch (--accumulate makes parts of it, which count each), or fewer --splits"
         )
 
 
