@@ -122,9 +122,9 @@ def _held(device: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256], help="images per step")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--rounds", type=int, default=5, help="of each measurement; the median counts (5)")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256], help="images per step (64 128 256)")
     parser.add_argument("--one", nargs=3, metavar=("WHAT", "SIDE", "BATCH"), help="one measurement, as JSON")
     a = parser.parse_args()
     if a.one:

@@ -169,12 +169,12 @@ def average_precision(images: int, rounds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=("all", "step", "ap", "bf16"), default="all")
+    parser.add_argument("--part", choices=("all", "step", "ap", "bf16"), default="all", help="see above (all)")
     parser.add_argument("--backbone", default="resnet18")
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--images", type=int, default=5000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--size", type=int, default=256, help="of the images, in pixels (256)")
+    parser.add_argument("--batch", type=int, default=2, help="images per step (2)")
+    parser.add_argument("--images", type=int, default=5000, help="of the average precision (5000)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each side; the median counts (5)")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

@@ -87,10 +87,10 @@ def reading(images: Folder, store: RegionStore) -> tuple[float, float, int]:
 def main() -> None:
     """All engines; exit status 1 if felzenszwalb is slower than wanted or a mask costs more than its picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", help="photographs to use")
-    parser.add_argument("--engines", nargs="+", default=ENGINES)
-    parser.add_argument("--count", type=int, default=24)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--images", help="photographs to use; generated ones when not given")
+    parser.add_argument("--engines", nargs="+", default=ENGINES, help=f"by their specs ({' '.join(ENGINES)})")
+    parser.add_argument("--count", type=int, default=24, help="pictures (24)")
+    parser.add_argument("--rounds", type=int, default=3, help="of all pictures; the median counts (3)")
     args = parser.parse_args()
     keep_freed_memory()
     missed = False

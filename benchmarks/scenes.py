@@ -28,7 +28,7 @@ def images_per_second(size_px: int, count: int, threads: int) -> tuple[float, fl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=2000, help="images at 64 px; fewer in proportion at larger sizes")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()

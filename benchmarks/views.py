@@ -64,8 +64,8 @@ def compare(size: tuple[int, int], size_px: int, count: int, rounds: int) -> flo
 def main() -> None:
     """All cases; exit status 1 if one of them misses the wanted ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=64, help="pictures per round")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--count", type=int, default=64, help="pictures per round (64)")
+    parser.add_argument("--rounds", type=int, default=9, help="turns of each side; the median counts (9)")
     args = parser.parse_args()
     torch.set_num_threads(1)
     ratios = [compare(size, size_px, args.count, args.rounds) for size, size_px in CASES]
