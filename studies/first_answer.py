@@ -30,11 +30,11 @@ MODELS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--data", type=Path, default=Path("."), help="FOLDER, see above; --small needs none")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs and results")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--epochs", type=int, default=15)
-    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--epochs", type=int, default=15, help="of each pretraining (15)")
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS), help="all when not given")
     parser.add_argument("--small", action="store_true", help="a few hundred generated scenes, one epoch")
     a = parser.parse_args()
     tiny, caltech = a.data / "tiny_imagenet_40.zip", a.data / "caltech101_128.zip"
@@ -55,7 +55,8 @@ def main() -> None:
             for task in ("knn", "readout"):
                 common = {"train": fit_on, "test": score_on, "task": task, "size": 64, "seed": seed}
                 for r in whytransfer.transfer(backbone=specs, out=a.out / "results" / f"{name}-{task}", **common):
-                    print(f"{name:18} {r.task:8} {r.metric:15} {r.model:40} {r.value:6.2f} [{r.low:.2f}, {r.high:.2f}]")
+                    value = f"{r.value:6.2f} {r.unit} [{r.low:.2f}, {r.high:.2f}]"
+                    print(f"{name:18} {r.task:8} {r.metric:15} {r.model:40} {value}")
 
 
 if __name__ == "__main__":

@@ -58,17 +58,17 @@ def read_out(backbone: str, sets: dict[str, tuple[str, str]], out: Path, size: i
             read = {"train": fit_on, "test": score_on, "size": size, "seed": seed, "out": out / data}
             whytransfer.transfer(backbone=backbone, task="readout", **read)
         for r in map(json.loads, (out / data / "results.jsonl").read_text().splitlines()):
-            value = f"{r['value']:6.2f} [{r['low']:.2f}, {r['high']:.2f}]"
+            value = f"{r['value']:6.2f} {r['unit']} [{r['low']:.2f}, {r['high']:.2f}]"
             print(f"{data:18} {r['metric']:15} {backbone:44} {value}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--data", type=Path, default=Path("."), help="FOLDER, see above; --small needs none")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs and results")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--epochs", type=int, default=20, help="of each pretraining (20)")
+    parser.add_argument("--size", type=int, default=96, help="of the views, in pixels (96)")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=ENGINES)
     parser.add_argument("--small", action="store_true", help="generated scenes, one epoch")

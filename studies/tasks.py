@@ -83,8 +83,8 @@ def small(cell: Cell) -> Cell:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--data", type=Path, default=Path("."), help="FOLDER, see above; --small needs none")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs and results")
     parser.add_argument("--backbones", nargs="*", default=[], metavar="NAME=RUN")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=list(CELLS))

@@ -43,10 +43,10 @@ def split(images: str, out: Path) -> tuple[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--data", type=Path, default=Path("."), help="FOLDER, see above; --small needs none")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs and results")
+    parser.add_argument("--epochs", type=int, default=3, help="of each trial (3)")
+    parser.add_argument("--size", type=int, default=64, help="of the views, in pixels (64)")
     parser.add_argument("--models", nargs="+", default=list(TRIALS), choices=list(TRIALS))
     parser.add_argument("--small", action="store_true", help="a few hundred generated scenes, one epoch")
     a = parser.parse_args()
@@ -62,7 +62,10 @@ def main() -> None:
             read = {"train": train, "test": held_out, "size": a.size, "backbone": [str(a.out / name)]}
             for task in ("knn", "readout"):
                 for r in whytransfer.transfer(task=task, out=a.out / f"{task}-{name}", **read):
-                    print(f"{name:40} {r.task:8} {r.metric:15} {r.value:6.2f} [{r.low:.2f}, {r.high:.2f}]", flush=True)
+                    print(
+                        f"{name:40} {r.task:8} {r.metric:15} {r.value:6.2f} {r.unit} [{r.low:.2f}, {r.high:.2f}]",
+                        flush=True,
+                    )
 
 
 if __name__ == "__main__":

@@ -75,5 +75,5 @@ def test_views_beside_lightly():
     ],
 )
 def test_a_study_in_small(study, chosen, tmp_path):
-    said = run(f"studies/{study}.py", "--data", tmp_path, "--out", tmp_path / "out", "--small", *chosen)
+    said = run(f"studies/{study}.py", "--out", tmp_path / "out", "--small", *chosen)  # no --data: nothing real is read
     assert chosen[1] in said and "top1" in said
