@@ -63,3 +63,6 @@ def test_a_table_in_a_file_is_not_folded(capsys):
     print_table("runs", ["", "value"], [("run", path), ("loss", 1.25)])
     printed = capsys.readouterr().out
     assert path in printed and "1.25" in printed and printed.startswith("runs")
+    wide = "a heading [1] that is wider than its table " * 3
+    print_table(wide, ["", "value"], [("loss", 1.25)])
+    assert capsys.readouterr().out.startswith(f"{wide}\n")

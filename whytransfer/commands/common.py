@@ -116,7 +116,7 @@ def print_table(title: str, columns: list[str], rows: Iterable[Iterable[Any]]) -
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table()
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
@@ -124,4 +124,5 @@ def print_table(title: str, columns: list[str], rows: Iterable[Iterable[Any]]) -
     console = Console()
     if not console.is_terminal:  # a file has no width, so nothing is folded
         console = Console(width=max(80, Console(width=10_000).measure(table).maximum))
+    console.print(title, style="italic", markup=False, highlight=False, soft_wrap=True)  # may be wider than the table
     console.print(table)
