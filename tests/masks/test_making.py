@@ -161,7 +161,8 @@ def test_two_processes_at_once_one_of_them_killed_and_nothing_is_lost(many, tmp_
     processes = [fork.Process(target=make_slowly, args=(many, tmp_path / "s", spec, queue)) for queue in queues]
     for process in processes:
         process.start()
-    assert queues[0].get(timeout=60) == 8
+    while queues[0].get(timeout=60) < 8:
+        pass
     processes[0].kill()  # SIGKILL
     for process in processes:
         process.join()

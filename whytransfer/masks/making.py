@@ -131,14 +131,14 @@ def make(
     progress: Callable[[Made], None] | None = None,
     skip_unreadable: bool = False,
 ) -> Made:
-    """Make what is missing of these images in this process; `progress` is told the sum every 8 images.
+    """Make what is missing of these images in this process; `progress` is told the sum after each image.
 
     Open the store again to read what was added.
     """
     maker, total = Maker(images, engine, store, skip_unreadable), Made()
     try:
-        for begin in range(0, len(images), 8):
-            total += maker(begin, min(begin + 8, len(images)))
+        for i in range(len(images)):
+            total += maker(i, i + 1)
             if progress:
                 progress(total)
     finally:
