@@ -57,6 +57,8 @@ def test_pictures_without_a_positive_pair_are_counted(monkeypatch):
     nothing = [torch.full(p.shape[:2], NO_REGION, dtype=torch.uint8) for p in PICTURES]
     region_sheet(PICTURES, nothing, recipe("detcon-b"), 32, 0, range(3), cell_px=8, about="grid:5")
     assert told == [[*NOTE, "regions: grid:5", "3 of 3 pictures have no region in both views, so no positive pair"]]
+    region_sheet(PICTURES, stacks(), recipe("detcon-b"), 32, 0, range(3), cell_px=8)
+    assert told[1][len(NOTE)] == "regions overlap: small ones lie on top"
 
 
 def test_a_region_keeps_its_colour_and_plain_ones_are_grey():

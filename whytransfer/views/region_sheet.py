@@ -55,7 +55,8 @@ def region_sheet(
         _row(viewer, p, r, np.asarray(index)[[k]], cells) for k, (p, r) in enumerate(zip(pixels, regions, strict=True))
     ]
     alone = sum(row.positives == 0 for row in rows)
-    notes = [f"regions: {about}"] if about else []
+    notes = ["regions overlap: small ones lie on top"] if any(r.ndim == 3 for r in regions) else []
+    notes += [f"regions: {about}"] if about else []
     notes += [f"{alone} of {len(rows)} pictures have no region in both views, so no positive pair"] if alone else []
     return _drawn(rows, f"{recipe.name}   {size_px} px   {cells} x {cells} cells", [*NOTE, *notes])
 
