@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 import whytransfer
 from whytransfer.backbones.recorded import verify
 from whytransfer.errors import InputError, RunError
-from whytransfer.pretraining import Pretraining, describe, rate
+from whytransfer.pretraining import Pretraining, describe
 
 SMALL = {
     "images": "scenes:96:0:24",
@@ -221,11 +221,6 @@ def test_other_queries_after_a_stop_have_random_features_of_their_own(tmp_path, 
     summary = whytransfer.pretrain(out=tmp_path / "changed", **SMALL, val=val)
     keys = ["random_knn", "random_pairs", "knn", "standing", "knn_queries"]
     assert {k: summary[k] for k in keys} == {k: whole[k] for k in keys}
-
-
-@pytest.mark.parametrize(("value", "words"), [(211.4, "211"), (10.0, "10"), (0.43, "0.4"), (9.96, "10.0")])
-def test_a_slow_rate_keeps_a_digit(value, words):
-    assert rate(value) == f"{words} images/s"
 
 
 def test_an_epoch_is_described_without_random_features_too():

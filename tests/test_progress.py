@@ -40,6 +40,14 @@ def test_durations_in_words(seconds, words):
     assert progress.duration(seconds) == words
 
 
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(1211.4, "1,211"), (10.0, "10"), (9.96, "10.0"), (2.83, "2.8"), (0.43, "0.43"), (0.0183, "0.018"), (0.0, "0")],
+)
+def test_a_slow_rate_keeps_digits(value, words):
+    assert progress.rate(value) == f"{words} images/s"
+
+
 def test_messages_go_to_standard_error_as_they_are(capsys):
     progress.say(
         "[bold] is no markup, and a line of this length is not wrapped however narrow the terminal may be: " * 2

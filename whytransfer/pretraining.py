@@ -238,7 +238,7 @@ class Pretraining:
         every = 1 if self.fabric.device.type == "cpu" else 20
         if self.state.step % every == 0:
             speed = statistics.median(self._speeds[-50:])
-            update(self.state.step, f"loss {float(loss):.3f}  {rate(speed)}")
+            update(self.state.step, f"loss {float(loss):.3f}  {progress.rate(speed)}")
             if self.state.step % max(10, every) == 0:
                 lr = optimizer.param_groups[0]["lr"]
                 self._log({"loss": float(loss), "lr": lr, "images_per_second": speed})
@@ -321,13 +321,8 @@ def describe(row: dict[str, Any], random: dict[str, Any]) -> str:
         spread, rank = (math.nan if row[k] is None else row[k] for k in ("spread", "rank"))
         words.append(f"spread {spread:.2f}  rank {rank:.0f}")
     if "images_per_second" in row:
-        words.append(rate(row["images_per_second"]))
+        words.append(progress.rate(row["images_per_second"]))
     return "  ".join(words)
-
-
-def rate(images_per_second: float) -> str:
-    """211.4 -> '211 images/s'; slow ones keep a digit: 0.43 -> '0.4 images/s'."""
-    return f"{images_per_second:.{0 if images_per_second >= 10 else 1}f} images/s"
 
 
 def _percent(value: float | None, digits: int) -> str:

@@ -80,6 +80,12 @@ def _log_lines(label: str, total: int, start: int) -> Update:
     return update
 
 
+def rate(images_per_second: float) -> str:
+    """211.4 -> '211 images/s'; slow ones keep digits: 2.83 -> '2.8 images/s', 0.0183 -> '0.018 images/s'."""
+    slow = f"{images_per_second:.1f}" if images_per_second >= 1 else f"{images_per_second:.2g}"
+    return f"{images_per_second:,.0f} images/s" if images_per_second >= 10 else f"{slow} images/s"
+
+
 def duration(seconds: float) -> str:
     """95 -> '1 min 35 s'."""
     seconds = int(round(seconds))

@@ -56,7 +56,7 @@ def test_the_projection_is_images_over_rate_over_cores():
 def test_a_busy_machine_is_not_projected_onto_imagenet():
     """7 % of a core is what other work left, no speed of an engine: half an hour, not eight."""
     alone, held_up = projection(38.6, 0.97, 0.15), projection(2.77, 2.77 / 38.6, 0.15)
-    assert alone.startswith("at 38.6 images/s per core ImageNet's 1,281,167 images would take 34 min 34 s on 16")
+    assert alone.startswith("at 39 images/s per core ImageNet's 1,281,167 images would take 34 min 34 s on 16")
     assert held_up.startswith(alone) and "\n" not in alone
     assert "had 7 % of theirs" in held_up and held_up.endswith("2.8 images/s per core and 8 h 01 min")
 

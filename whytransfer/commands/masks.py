@@ -21,11 +21,8 @@ ROWS = {
     "unreadable": ("of which unreadable", "{:,}"),
     "without_region": ("without any region", "{:,}"),
     "more_than_255": ("with more than 255 regions", "{:,}"),
-    "bytes_per_image": ("regions take", "{:,.0f} bytes per image"),
     "seconds": ("time", "{:,.1f} s"),
-    "images_per_second_per_core": ("speed", "{:,.1f} images/s per core"),
 }
-OF_THE_MADE = ("bytes_per_image", "images_per_second_per_core")
 OF_THE_SET = ("annotated", "semantic")  # engines that ImageNet has nothing for
 
 
@@ -134,7 +131,7 @@ def _made(s: MasksSettings, images: Any, engine: Any, store: Any) -> Any:
     with progress.bar(f"regions of {images.name} by {s.engine}", count) as update:
 
         def tell(total: Any) -> None:
-            rate = f"{total.images_per_second:.1f} images/s/core" if total.timed else ""
+            rate = f"{progress.rate(total.images_per_second)} per core" if total.timed else ""
             update(total.done, rate)
 
         if s.on is not None:
@@ -146,15 +143,19 @@ def _made(s: MasksSettings, images: Any, engine: Any, store: Any) -> Any:
 
 def show(s: MasksSettings) -> None:
     """Run and print the answer for people, or as a JSON line."""
+    from whytransfer.progress import rate
+
     answer = run(s)
     if s.as_json:
         print_json([answer])
         return
-    told = [key for key in ROWS if answer["made"] or key not in OF_THE_MADE]
-    rows = [[ROWS[key][0], ROWS[key][1].format(answer[key])] for key in told]
+    speed = answer["images_per_second_per_core"]
+    rows = [[words, shown.format(answer[key])] for key, (words, shown) in ROWS.items()]
+    rows += [["regions take", f"{answer['bytes_per_image']:,.0f} bytes per image"]] if answer["made"] else []
+    rows += [["speed", f"{rate(speed)} per core"]] if speed else []
     print_table(f"{answer['recipe']}", ["", "value"], rows)
-    if answer["images_per_second_per_core"] and s.engine.partition(":")[0] not in OF_THE_SET:
-        print(projection(answer["images_per_second_per_core"], answer["share_of_core"], answer["megapixels_per_image"]))
+    if speed and s.engine.partition(":")[0] not in OF_THE_SET:
+        print(projection(speed, answer["share_of_core"], answer["megapixels_per_image"]))
     if answer["without_region"]:
         print(f"{answer['without_region']:,} images have no region")
     if answer["more_than_255"]:
@@ -162,23 +163,23 @@ def show(s: MasksSettings) -> None:
     print(f"kept in {answer['store']}: use it with --masks {answer['store']}")
 
 
-def projection(rate: float, share: float, megapixels: float) -> str:
-    """What ImageNet would cost at `rate` images per second per core, of which the processes had a share.
+def projection(images_per_second: float, share: float, megapixels: float) -> str:
+    """What ImageNet would cost at so many images per second per core, of which the processes had a share.
 
     Where they were held up, the rate of a free core comes first, and what it was here second.
     """
-    from whytransfer.progress import duration
+    from whytransfer.progress import duration, rate
 
     free = share >= BUSY or not share
-    alone = rate if free else rate / share
-    needed, here = (duration(IMAGENET / r / CORES) for r in (alone, rate))
+    alone = images_per_second if free else images_per_second / share
+    needed, here = (duration(IMAGENET / r / CORES) for r in (alone, images_per_second))
     told = (
-        f"at {alone:.1f} images/s per core ImageNet's {IMAGENET:,} images would take {needed} on {CORES} "
+        f"at {rate(alone)} per core ImageNet's {IMAGENET:,} images would take {needed} on {CORES} "
         f"cores, if they had {megapixels:.2f} megapixels as these do (its mean is about 500 x 375: 0.19)"
     )
     if free:
         return told
     return (
         f"{told}\nthat is on free cores: here the processes had {100 * share:.0f} % of theirs, as other work or slow "
-        f"reading held them up, which makes {rate:.1f} images/s per core and {here}"
+        f"reading held them up, which makes {rate(images_per_second)} per core and {here}"
     )
