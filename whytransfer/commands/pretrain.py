@@ -328,7 +328,7 @@ def _health(result: dict[str, Any], random: dict[str, Any]) -> str:
     from whytransfer.nn.collapse import verdict
 
     now, before = ([math.nan if x.get(k) is None else x[k] for k in ("spread", "rank")] for x in (result, random))
-    said, at_first = verdict(*now, result["width"]), verdict(*before, result["width"])
+    said, at_first = (verdict(spread, rank, result["width"]) for spread, rank in (now, before))
     fell = any(not n > b / 2 for n, b in zip(now, before, strict=True))
     if said.startswith(("broken", "not")) or at_first.startswith(("broken", "not")) or fell:
         return said
