@@ -27,11 +27,11 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
     Without pytest-xdist, with -p no:xdist or with -n 0, there is one process.
     """
-    alone = config.option.usepdb or config.option.collectonly or not config.pluginmanager.hasplugin("xdist")
-    if config.args_source is not pytest.Config.ArgsSource.TESTPATHS or alone or cores < 2:
-        return
-    if config.option.numprocesses is None:
-        config.option.numprocesses, config.option.dist = 2, "loadfile"
+    if "PYTEST_XDIST_WORKER" in os.environ or not config.pluginmanager.hasplugin("xdist") or cores < 2:
+        return  # one of the two asks here as well
+    option, everything = config.option, config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if everything and option.numprocesses is None and not option.usepdb and not option.collectonly:
+        option.numprocesses, option.dist = 2, "loadfile"
 
 
 @pytest.fixture(autouse=True, scope="session")
