@@ -3,6 +3,7 @@
     python benchmarks/readout.py                    logistic path; scikit-learn on every 11th C of one fold, scaled up
     python benchmarks/readout.py --width 2048       the same at the width of ResNet-50, classes as far apart
     python benchmarks/readout.py --full             scikit-learn in full too (226 fits, 5 to 15 minutes)
+    python benchmarks/readout.py --warm             its fits starting where that of the last C ended (one fold x 5)
     python benchmarks/readout.py --features F.npz   arrays train, train_labels, test, test_labels, not made-up ones
     python benchmarks/readout.py --part ridge       45 alphas x 5 folds for 136 targets, beside ONE Ridge fit
     python benchmarks/readout.py --part features    extract() beside the forward pass on views made before
@@ -73,6 +74,16 @@ def scikit_learn(data: Data, every: int, folds: tuple[int, ...]) -> tuple[float,
     return float(np.mean(wall)) * fits, float(np.mean(processor)) * fits, np.array(scores)
 
 
+def scikit_learn_warm(data: Data) -> tuple[float, float]:
+    """Wall-clock and processor seconds of the search as LogisticRegressionCV does it, strong to weak: one fold x 5."""
+    x, y, _, _ = data
+    kept = stratified_folds(y, 5, 0) != 0
+    part, labels, model = x[kept], y[kept], LogisticRegression(warm_start=True)
+    fits = [timed(lambda c=c: model.set_params(C=c).fit(part, labels))[1:] for c in CS]
+    wall, processor = 5 * np.sum(fits, axis=0)
+    return float(wall), float(processor)
+
+
 def in_turn(rounds: int, *works: Callable[[], object]) -> list[tuple[float, float]]:
     """Median wall-clock and processor seconds of each piece of work; each runs once before anything is timed."""
     for work in works:
@@ -106,6 +117,12 @@ def logistic_part(args: argparse.Namespace) -> None:
         their_wall, their_processor, scores = scikit_learn(data, every, folds)
         best = CS[::every][int(scores.argmax())] if args.full else fit.c
         model, w, p = timed(lambda: LogisticRegression(C=best).fit(data[0], data[1]))
+        if args.warm:
+            warm_wall, warm_processor = scikit_learn_warm(data)
+            print(
+                f"scikit-learn, warm starts: {warm_wall + w:.1f} s ({warm_processor + p:.1f} processor s), "
+                f"ratio {(warm_wall + w) / wall:.1f} (processor {(warm_processor + p) / processor:.1f})"
+            )
     theirs = 100 * model.score(data[2], data[3])
     how = "measured" if args.full else f"scaled up from {len(scores)} fits; C is ours"
     print(
@@ -186,6 +203,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=PARTS, default="logistic")
     parser.add_argument("--full", action="store_true", help="every C and fold for scikit-learn")
+    parser.add_argument("--warm", action="store_true", help="scikit-learn with warm starts too")
     parser.add_argument("--features", help="npz with train, train_labels, test, test_labels")
     parser.add_argument("--count", type=int, default=10_000, help="training samples")
     parser.add_argument("--width", type=int, default=512, help="of the made-up features")

@@ -43,7 +43,7 @@ def main() -> None:
         "caltech101_128": (f"{caltech}/train", f"{caltech}/test"),
     }
     if a.small:
-        sets, a.epochs = {"scenes": ("scenes:600:0", "scenes:200:1")}, 1
+        sets, a.epochs = {"scenes": ("scenes:300:0", "scenes:100:1")}, 1
     train, val = next(iter(sets.values()))
     for seed in a.seeds:
         specs = [f"random:resnet18:{seed}"]

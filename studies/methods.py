@@ -52,7 +52,7 @@ def main() -> None:
     train, val = f"{tiny}/train", f"{tiny}/val"
     sets = {"tiny_imagenet_40": (train, val), "caltech101_128": (f"{caltech}/train", f"{caltech}/test")}
     if a.small:
-        train, val, a.epochs = "scenes:600:0", "scenes:200:1", 1
+        train, val, a.epochs = "scenes:300:0", "scenes:100:1", 1
         sets = {"scenes": (train, val)}
     for seed in a.seeds:
         for name in ("random", *a.models):

@@ -80,7 +80,7 @@ def main() -> None:
     }
     if a.small:
         images, truth, a.epochs, a.size = "scenes:256:0", None, 1, 64
-        sets = {"scenes": ("scenes:300:1", "scenes:150:2")}
+        sets = {"scenes": ("scenes:150:1", "scenes:100:2")}
     else:
         images, truth = gather(a.data, a.out)
     for engine in a.engines:

@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="a few hundred generated scenes, one epoch")
     a = parser.parse_args()
     if a.small:
-        train, held_out, a.epochs = "scenes:600:0", "scenes:200:1", 1
+        train, held_out, a.epochs = "scenes:300:0", "scenes:100:1", 1
     else:
         train, held_out = split(f"{a.data / 'tiny_imagenet_40.zip'}/train", a.out / "pictures")
     for model in a.models:

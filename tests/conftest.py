@@ -1,4 +1,4 @@
-"""What all tests share: at most two threads, a cache folder of their own, a few photos, real data where at hand."""
+"""What all tests share: two processes, at most two threads in all, a cache folder of their own, photos, real data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,23 @@ from PIL import Image
 
 # More threads than cores make oneDNN's kernels twenty times slower: they wait for each other by spinning.
 cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+if processes > 1:  # the commands that tests start are to share the cores as well
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, min(2, cores // processes))))
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 0)) or min(2, cores))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """All tests are shared by two processes, file by file (so are the fixtures of a file); files named run in this one.
+
+    Without pytest-xdist, with -p no:xdist or with -n 0, there is one process.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ or not config.pluginmanager.hasplugin("xdist") or cores < 2:
+        return  # one of the two asks here as well
+    option, everything = config.option, config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if everything and option.numprocesses is None and not option.usepdb and not option.collectonly:
+        option.numprocesses, option.dist = 2, "loadfile"
 
 
 @pytest.fixture(autouse=True, scope="session")

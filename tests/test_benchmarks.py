@@ -1,6 +1,9 @@
 """Every benchmark's own side runs, at a size that measures nothing: a benchmark nobody can run compares nothing."""
 
+import contextlib
+import io
 import json
+import runpy
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -8,12 +11,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 
 
 def run(script, *arguments):
+    """What a script prints, run as its command runs it but in this process: a new one would first import everything."""
+    said, threads = io.StringIO(), torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
+        patch.setattr(sys, "argv", [script, *map(str, arguments)])
+        try:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+        except SystemExit as end:
+            assert not end.code, end.code
+        finally:
+            torch.set_num_threads(threads)
+    return said.getvalue()
+
+
+def run_alone(script, *arguments):
+    """The same in a process of its own, for a script that sends itself signals."""
     command = [sys.executable, str(ROOT / script), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -31,7 +50,7 @@ def photos(tmp_path_factory):
 
 @pytest.mark.slow
 def test_pretraining_measures_our_side(photos):
-    found = json.loads(run("benchmarks/pretraining.py", "--images", photos, "--side", "ours", "--seconds", 0))
+    found = json.loads(run_alone("benchmarks/pretraining.py", "--images", photos, "--side", "ours", "--seconds", 0))
     assert found["end_to_end"] > 0 and found["share_of_ready"] == found["end_to_end"] / found["ready_tensors"]
 
 
@@ -53,7 +72,8 @@ def test_scenes_and_startup():
 
 def test_readouts_beside_scikit_learn():
     small = ("--repeats", 1, "--threads", 1, "--width", 8)
-    assert "ratio" in run("benchmarks/readout.py", "--count", 400, *small)
+    said = run("benchmarks/readout.py", "--count", 400, "--warm", *small)
+    assert "warm starts" in said and "ratio" in said.splitlines()[-1]
     assert "largest difference" in run("benchmarks/readout.py", "--part", "ridge", "--count", 90, *small)
     small = ("--repeats", 1, "--threads", 1, "--size", 16, "--images", 6, "--backbone", "random:resnet18-small")
     assert "share of the forward pass" in run("benchmarks/readout.py", "--part", "features", *small)

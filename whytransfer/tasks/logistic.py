@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whytransfer.errors import InputError
+from whytransfer.tasks.ridge import squared
 from whytransfer.tasks.softmax import Problems, Solver
 
 WEIGHT_DECAYS = tuple(float(w) for w in np.logspace(-6, 5, 45))
@@ -81,6 +82,8 @@ def fit_path(
     basis = Basis.of(features, standardise)
     x, cs = basis.project(features), tuple(sorted(cs))
     fold = torch.from_numpy(stratified_folds(labels.cpu().numpy(), folds, seed)).to(x.device)
+    order = fold.argsort()  # fold by fold: see Problems.runs
+    x, labels, fold = x[order], labels[order], fold[order]
     member = (fold[:, None] != torch.arange(folds, device=x.device)).to(x.dtype)  # (N, P)
     solver = Solver(Problems(x, labels, member, classes), tolerance, max_iterations)
     scores, done = np.zeros((len(cs), folds)), np.zeros(len(cs), dtype=bool)
@@ -171,7 +174,7 @@ class Basis:
         """Statistics of (N, D) features in float64, some rows at a time."""
         total = sum(rows.double().sum(0) for rows in features.split(_ROWS))
         mean = total / len(features)
-        gram = sum((rows.double() - mean).T @ (rows.double() - mean) for rows in features.split(_ROWS))
+        gram = sum(squared(rows.double() - mean) for rows in features.split(_ROWS))
         spread = (gram.diagonal() / len(features)).sqrt()
         varies = spread > 1e-6 * mean.abs()
         ones = torch.ones_like(spread)

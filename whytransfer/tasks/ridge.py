@@ -50,9 +50,7 @@ class _Moments:
 
     @staticmethod
     def of(x: Tensor, y: Tensor) -> _Moments:
-        # NumPy sees that x'x is symmetric and computes half of it
-        xx = torch.from_numpy(x.numpy().T @ x.numpy()) if x.device.type == "cpu" else x.T @ x
-        return _Moments(len(x), x.sum(0), y.sum(0), xx, x.T @ y)
+        return _Moments(len(x), x.sum(0), y.sum(0), squared(x), x.T @ y)
 
     def __sub__(self, part: _Moments) -> _Moments:
         return _Moments(self.n - part.n, self.x - part.x, self.y - part.y, self.xx - part.xx, self.xy - part.xy)
@@ -155,6 +153,12 @@ def fit_path(
     weights, bias = _Path.of(whole).chosen(grid[best])
     chosen = weights / scale[:, None]
     return RidgeFit(chosen, bias + offset - mean @ chosen, grid[best].cpu().numpy(), scores.cpu().numpy())
+
+
+def squared(x: Tensor) -> Tensor:
+    """(N, D) -> x'x (D, D)."""
+    # NumPy sees that x'x is symmetric and computes half of it
+    return torch.from_numpy(x.numpy().T @ x.numpy()) if x.device.type == "cpu" else x.T @ x
 
 
 def _check(x: Tensor, y: Tensor, folds: int) -> None:

@@ -4,17 +4,20 @@ Objective of problem p (one cross-validation fold each; n_p is the sum of its sa
 
     F_p(W, b) = 1/n_p * sum_i w_ip * cross_entropy(W' x_i + b, y_i)  +  penalty_p / 2 * |W|^2        (b is free)
 
-which is scikit-learn's C * sum + |W|^2 / 2 for penalty_p = 1 / (C * n_p). Three facts make a whole path cheap:
+which is scikit-learn's C * sum + |W|^2 / 2 for penalty_p = 1 / (C * n_p). Four facts make a whole path cheap:
 - the folds share their features, so each step is one matrix product for all of them;
 - in the eigenbasis of the features the Hessian is nearly diagonal, so its diagonal is a good metric [LeCun 1998, 4];
 - the curvature pairs of L-BFGS [Liu & Nocedal 1989] are kept for the loss alone. Changing the penalty changes a pair
-  (s, y) into (s, y + change * s) exactly, so what one penalty has taught serves the next.
+  (s, y) into (s, y + change * s) exactly, so what one penalty has taught serves the next;
+- the path is smooth: a straight line through the last two solutions often ends near enough to the next one.
 
 Letters: N samples, D features (the last column is the constant 1), P problems, K classes.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 from dataclasses import dataclass, field
 
 import torch
@@ -23,11 +26,12 @@ from torch import Tensor
 
 _BLOCK = 2048  # rows at a time: the (N, P*K) matrix of probabilities never exists
 _MEMORY = 10  # curvature pairs
+_METRIC_SERVES = 3  # penalties
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """(D, P, K), (D, P, K) -> (P,) float64."""
-    return (a * b).sum((0, 2), dtype=torch.float64)
+    """(D, P, K), (D, P, K) -> (P,) float64; one axis after the other: ten times as fast as both at once."""
+    return (a * b).sum(0, dtype=torch.float64).sum(1)
 
 
 def _scale(factor: Tensor, a: Tensor) -> Tensor:
@@ -54,6 +58,19 @@ class Problems:
         """P."""
         return self.sample_weights.shape[1]
 
+    @functools.cached_property
+    def runs(self) -> list[tuple[slice, Tensor]]:
+        """Rows to take at a time, with the problems (Q,) that have any of them.
+
+        Where rows come fold by fold, no problem sees the rows of its own held-out fold.
+        """
+        inside = self.sample_weights != 0
+        cuts = 1 + (inside[1:] != inside[:-1]).any(1).nonzero().flatten()
+        cuts = cuts[: 0 if len(cuts) > 2 * self.count else None]  # rows in another order: whole blocks
+        ends = sorted({*range(0, len(inside), _BLOCK), *cuts.tolist(), len(inside)})
+        runs = [(slice(a, b), inside[a:b].any(0).nonzero().flatten()) for a, b in itertools.pairwise(ends)]
+        return [(rows, live) for rows, live in runs if len(live)]
+
     @property
     def total(self) -> Tensor:
         """(P,) float64: the sum of each problem's sample weights."""
@@ -63,29 +80,29 @@ class Problems:
         """Mean loss (P,) in float64 and its gradient (D, P, K) at weights (D, P, K), without the penalty."""
         loss = torch.zeros(weights.shape[1], dtype=torch.float64, device=weights.device)
         gradient = torch.zeros_like(weights)
-        for x, target, w, log_p in self._blocks(weights):
-            loss -= (log_p.gather(2, target).squeeze(2) * w).sum(0, dtype=torch.float64)
+        for live, x, target, w, log_p in self._blocks(weights):
+            loss[live] -= (log_p.gather(2, target).squeeze(2) * w).sum(0, dtype=torch.float64)
             residual = log_p.exp_().scatter_add_(2, target, log_p.new_full((1, 1, 1), -1.0).expand_as(target))
-            residual *= w[:, :, None]  # (B, P, K)
-            gradient.flatten(1).addmm_(x.T, residual.flatten(1))
+            residual *= w[:, :, None]  # (B, Q, K)
+            gradient.index_add_(1, live, (x.T @ residual.flatten(1)).view(-1, len(live), self.classes))
         return loss / self.total, _scale(1 / self.total, gradient)
 
     def curvature(self, weights: Tensor) -> Tensor:
         """Diagonal of the mean loss's Hessian, (D, P, K): mean of x^2 p (1 - p)."""
         diagonal = torch.zeros_like(weights)
-        for x, _, w, log_p in self._blocks(weights):
+        for live, x, _, w, log_p in self._blocks(weights):
             p = log_p.exp_()
-            diagonal.flatten(1).addmm_(x.square().T, ((p - p * p) * w[:, :, None]).flatten(1))
+            spread = ((p - p * p) * w[:, :, None]).flatten(1)
+            diagonal.index_add_(1, live, (x.square().T @ spread).view(-1, len(live), self.classes))
         return _scale(1 / self.total, diagonal)
 
     def _blocks(self, weights: Tensor):
-        """Features, target index (B, P, 1), sample weights (B, P) and log-probabilities (B, P, K), block by block."""
-        flat = weights.flatten(1)
-        for start in range(0, len(self.features), _BLOCK):
-            rows = slice(start, start + _BLOCK)
-            x, w = self.features[rows], self.sample_weights[rows]
-            target = self.labels[rows].view(-1, 1, 1).expand(-1, w.shape[1], 1)
-            yield x, target, w, torch.log_softmax((x @ flat).view(-1, *weights.shape[1:]), dim=2)
+        """Problems (Q,), features, target index (B, Q, 1), sample weights (B, Q), log-probabilities (B, Q, K)."""
+        for rows, live in self.runs:
+            x, w = self.features[rows], self.sample_weights[rows, live]
+            target = self.labels[rows].view(-1, 1, 1).expand(-1, len(live), 1)
+            logits = (x @ weights[:, live].flatten(1)).view(-1, len(live), self.classes)
+            yield live, x, target, w, torch.log_softmax(logits, dim=2)
 
 
 @dataclass(frozen=True)
@@ -169,8 +186,8 @@ class Point:
 class Solver:
     """Batched L-BFGS that walks one path of penalties: solve(strongest) first, then ever weaker ones.
 
-    A problem has converged when the decrease still expected and the last decrease seen are both under `tolerance`
-    of its objective (or under tolerance / 100 nats, where the objective itself vanishes). It is left where it stands
+    A problem has converged when four times the decrease still expected is under `tolerance` of its objective (or under
+    tolerance / 100 nats, where the objective itself vanishes). Until all have, all go on. One is left where it stands
     when no step along its direction helps: floating point is exhausted.
     """
 
@@ -180,25 +197,27 @@ class Solver:
     iterations: int = 0
     evaluations: int = 0
     point: Point | None = None
-    _before: Tensor | None = None  # weights one penalty earlier
+    _aim: Tensor | None = None  # where the last step, not taken, would have led: nearer the solution than `point`
+    _before: Tensor | None = None  # the same, one penalty earlier
     _pairs: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    _curvature: tuple[int, Tensor] | None = None  # penalties since it was taken, diagonal of the loss's Hessian
 
     def solve(self, penalty: Tensor) -> tuple[Tensor, Tensor]:
         """Weights (D, P, K) at penalty (P,), and which problems are done (P,) rather than out of iterations."""
         point = self._start(penalty)
         metric = self._metric(point, penalty)
-        value, decrease = point.objective(penalty), torch.full_like(penalty, torch.inf)
         done = torch.zeros_like(penalty, dtype=torch.bool)
+        self._aim = point.weights
         for _ in range(self.max_iterations):
             direction, expected = self._direction(point, penalty, metric)
-            done = done | (torch.maximum(expected / 2, decrease) <= self.tolerance * value.clamp_min(0.01))
+            done = done | (2 * expected <= self.tolerance * point.objective(penalty).clamp_min(0.01))
+            self._aim = point.weights + direction
             if bool(done.all()):
                 break
             moved, stuck = self._search(point, direction, expected, penalty, ~done)
             done = done | stuck
-            self._pairs = [*self._pairs, (moved.weights - point.weights, moved.gradient - point.gradient)][-_MEMORY:]
-            reached = moved.objective(penalty)
-            point, decrease, value = moved, value - reached, reached
+            self._learn(point, moved)
+            point = moved
             self.iterations += 1
         self.point = point
         return point.weights, done
@@ -216,17 +235,24 @@ class Solver:
         if self.point is None:
             x = self.problems.features
             return self._evaluate(x.new_zeros(x.shape[1], self.problems.count, self.problems.classes))
-        last, before, self._before = self.point, self._before, self.point.weights
-        if before is None:
+        last, before, self._before = self.point, self._before, self._aim
+        if before is None or self._aim is None:
             return last
-        ahead = self._evaluate(2 * last.weights - before)
+        ahead = self._evaluate(2 * self._aim - before)
+        self._learn(last, ahead)
         return ahead.where(ahead.objective(penalty) < last.objective(penalty), last)
 
     def _metric(self, point: Point, penalty: Tensor) -> Tensor:
-        """Diagonal of the objective's Hessian (D, P, K), positive."""
-        metric = self.problems.curvature(point.weights)
+        """Diagonal of the objective's Hessian (D, P, K), positive; the loss's part serves a few penalties."""
+        age, loss = self._curvature or (0, self.problems.curvature(point.weights))
+        self._curvature = (age + 1, loss) if age + 1 < _METRIC_SERVES else None
+        metric = loss.clone()
         metric[:-1] += penalty.to(metric.dtype)[:, None]
         return metric.clamp_(min=torch.finfo(metric.dtype).eps * float(metric.max()))
+
+    def _learn(self, one: Point, two: Point) -> None:
+        """Keep what the way from one point to another says about the loss's curvature."""
+        self._pairs = [*self._pairs, (two.weights - one.weights, two.gradient - one.gradient)][-_MEMORY:]
 
     def _direction(self, point: Point, penalty: Tensor, metric: Tensor) -> tuple[Tensor, Tensor]:
         """The quasi-Newton descent direction (D, P, K), and minus its slope (P,): twice the decrease to expect."""
@@ -248,14 +274,18 @@ class Solver:
     def _search(
         self, point: Point, direction: Tensor, expected: Tensor, penalty: Tensor, active: Tensor
     ) -> tuple[Point, Tensor]:
-        """Backtracking line search, a step length per problem; done problems stand still. Also which are stuck (P,)."""
-        step, start = active.to(torch.float64), point.objective(penalty)
+        """Backtracking line search, a step length per problem, and which are stuck (P,).
+
+        It goes on for the active ones; another, for which its step does not help, stands still.
+        """
+        step, start = torch.ones_like(penalty), point.objective(penalty)
         noise = 16 * torch.finfo(direction.dtype).eps * start
         while True:
             moved = self._evaluate(point.weights + _scale(step, direction))
             excess = moved.objective(penalty) - start
-            short = active & ~(excess <= noise - 1e-4 * step * expected)
-            if not bool(short.any()) or float(step[short].max()) < 1e-5:
-                return point.where(short, moved), short
+            short = ~(excess <= noise - 1e-4 * step * expected)
+            tried = short & active
+            if not bool(tried.any()) or float(step[tried].max()) < 1e-5:
+                return point.where(short, moved), tried
             best = step * expected / (2 * (excess / step + expected))  # minimum of the parabola through what is known
             step = torch.where(short, best.clamp(min=0.1 * step, max=0.5 * step).nan_to_num(0.0), step)
