@@ -174,7 +174,9 @@ class Basis:
         """Statistics of (N, D) features in float64, some rows at a time."""
         total = sum(rows.double().sum(0) for rows in features.split(_ROWS))
         mean = total / len(features)
-        gram = sum(squared(rows.double() - mean) for rows in features.split(_ROWS))
+        gram = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=mean.device)
+        for rows in features.split(_ROWS):
+            gram += squared(rows.double() - mean)
         spread = (gram.diagonal() / len(features)).sqrt()
         varies = spread > 1e-6 * mean.abs()
         ones = torch.ones_like(spread)
