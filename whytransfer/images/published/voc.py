@@ -70,11 +70,8 @@ def voc(rest: str) -> AnnotatedFiles:
 
 def _of_year(folder: Path, split: str, segmented: bool) -> AnnotatedFiles:
     stems = _stems(folder, split, segmented)
-    annotations: Annotations
-    if segmented:
-        annotations = Segmentations(folder, Names(stems))
-    else:
-        annotations = Boxes(folder / "Annotations", Names(stems))
+    segments, boxes = Segmentations(folder, Names(stems)), Boxes(folder / "Annotations", Names(stems))
+    annotations: Annotations = segments if segmented else boxes
     index = unlabelled(Names(f"{stem}.jpg" for stem in stems))
     return AnnotatedFiles(folder / "JPEGImages", index, f"{folder.name.lower()}/{split}", annotations)
 
