@@ -201,6 +201,8 @@ def test_refusals(scenes, backbone, quick, tmp_path):
     ):
         with pytest.raises(InputError, match=says):
             list(Finetune(*scenes, size_px=8, **{"schedule": quick, **settings}).run(backbone))
+    with pytest.raises(InputError, match="the last map of one image of 4 px has one: give --fit-batch 2 or more"):
+        list(Finetune(*scenes, size_px=4, schedule=quick, fit_batch=1).run(backbone))
     with pytest.raises(InputError, match="needs at least two classes"):
         Finetune(subset(scenes[0], np.flatnonzero(scenes[0].labels == 0)), scenes[1], size_px=8)
     list(Finetune(*scenes, size_px=8, schedule=quick, folder=tmp_path, draws=10).run(backbone, 0))
