@@ -116,6 +116,10 @@ def run(s: TransferSettings) -> Iterator[Any]:
     from whytransfer.runs import writable_folder
     from whytransfer.tasks import TASKS, reads_annotations
 
+    if s.task == "label-efficiency":
+        raise InputError(
+            "label efficiency is the curve of a task: --task readout (knn, finetune, ...) --labels 1 5 10 100"
+        )
     if s.task not in TASKS:
         raise unknown_name("task", s.task, TASKS)
     options = options_of(s)
