@@ -179,6 +179,11 @@ def test_test_images_that_are_training_images_are_counted_and_said(tmp_path, cap
     assert "whether test images are training images too was not looked at" in capsys.readouterr().err
 
 
+def test_tasks_on_annotated_images_refuse_to_skip(tmp_path):
+    with pytest.raises(InputError, match="task depth leaves no image out, so it has no --skip-unreadable"):
+        transfer(tmp_path, "random:resnet18", task="depth", skip_unreadable=True)
+
+
 def test_label_efficiency_is_a_setting_of_tasks(tmp_path):
     with pytest.raises(InputError, match="label efficiency is the curve of a task: --task readout .* --labels 1 5 10"):
         transfer(tmp_path, "random:resnet18-small", task="label-efficiency")

@@ -71,6 +71,14 @@ def test_a_test_map_that_cannot_be_used_is_found_before_training(camvid, monkeyp
         list(Segmentation(*both(camvid), 32, **FEW).run(Narrow()))
 
 
+def test_a_test_image_that_cannot_be_read_is_found_before_training(camvid, monkeypatch):
+    monkeypatch.setattr("whytransfer.tasks.segmentation.fit_dense", None)
+    path = camvid / "test" / "d.png"
+    path.write_bytes(path.read_bytes()[:-300])  # its header is whole
+    with pytest.raises(InputError, match="cannot read image d.png"):
+        list(Segmentation(*both(camvid), 32, **FEW).run(Narrow()))
+
+
 def test_every_map_is_shown_to_the_check():
     seen = []
     images = Blocks(5)

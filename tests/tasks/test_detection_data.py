@@ -169,6 +169,25 @@ def test_masks_in_files_count_without_being_read(tmp_path):
     assert digests[0] != digests[1]
 
 
+def test_an_image_that_cannot_be_read_is_found_by_a_survey_that_decodes(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "val2017").mkdir()
+    path = tmp_path / "val2017" / "1.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:800])  # its header is whole
+    item = {"id": 1, "image_id": 1, "category_id": 7, "bbox": [0, 0, 8, 8], "iscrowd": 0, "area": 64}
+    content = {
+        "images": [{"id": 1, "file_name": "1.jpg", "height": 40, "width": 40}],
+        "categories": [{"id": 7, "name": "thing"}],
+        "annotations": [item],
+    }
+    (tmp_path / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
+    images = AnnotatedImages(open_images(f"coco:{tmp_path}:val2017"), ("thing",), False, "a test")
+    assert images.survey().objects.tolist() == [1]
+    with pytest.raises(InputError, match="cannot read image 1.jpg"):
+        images.survey(decode=True)
+
+
 def test_images_of_both_sets_are_found_by_content():
     train, test = Scenes(6, 0, 64), subset(Scenes(20, 0, 64), [9, 2, 15, 5])
     surveys = [AnnotatedImages(x, train.box_classes, False, "a test").survey() for x in (train, test)]

@@ -122,6 +122,10 @@ def run(s: TransferSettings) -> Iterator[Any]:
         )
     if s.task not in TASKS:
         raise unknown_name("task", s.task, TASKS)
+    if s.skip_unreadable and reads_annotations(s.task):
+        raise InputError(
+            f"task {s.task} leaves no image out, so it has no --skip-unreadable: repair or delete what is."
+        )
     options = options_of(s)
     backbones = [load_backbone(spec, device_of(s.device)) for spec in s.backbone]  # all of them before the work starts
     writable_folder(s.out, make=False)

@@ -24,10 +24,10 @@ def survey(train: Any, test: Any, want: str, check: CheckSample, check_map: Chec
     """For provenance, how many test images are training images too by what they contain, after every map was checked.
 
     `want` is "semantic" or "depth". Raises InputError for a map that is damaged, of another size than its image, or
-    refused by a check: before the training, not after it.
+    refused by a check, and for a test image that cannot be read: before the training, not after it.
     """
-    theirs = contents(train, want, check, check_map)
-    ours = theirs if test is train else contents(test, want, check, check_map)
+    theirs = contents(train, want, check, check_map, decode=test is train)
+    ours = theirs if test is train else contents(test, want, check, check_map, decode=True)
     known = set(theirs)
     found = sum(content in known for content in ours)
     if found:
@@ -35,8 +35,8 @@ def survey(train: Any, test: Any, want: str, check: CheckSample, check_map: Chec
     return {"test_images_in_train": found}
 
 
-def contents(images: Any, want: str, check: CheckSample, check_map: CheckMap) -> list[bytes]:
-    """A digest of every image, in order; of sets of files that of the bytes, and no image is decoded."""
+def contents(images: Any, want: str, check: CheckSample, check_map: CheckMap, decode: bool = False) -> list[bytes]:
+    """A digest of every image, in order; of sets of files that of the bytes, and images are decoded only if asked."""
     source, positions = origin(images)
     of = getattr(source, "annotations", None)
 
@@ -47,7 +47,9 @@ def contents(images: Any, want: str, check: CheckSample, check_map: CheckMap) ->
             return digest(str(tuple(sample.image.shape)).encode() + sample.image.numpy().tobytes())
         position = int(positions[i])
         encoded, name = source.encoded(position), source.names[position]
-        if want in getattr(of, "labelled_with", ()):  # else it is painted from the masks of objects
+        if decode:
+            check(images[i], images.name)
+        elif want in getattr(of, "labelled_with", ()):  # else it is painted from the masks of objects
             known = of.read(position, (want,))
             if tuple(known.size) != upright_size(encoded, name):
                 images[i]  # refuses it by name

@@ -124,10 +124,13 @@ class AnnotatedImages:
             )
         return self._crowds.get(images.names[position], [])
 
-    def survey(self) -> Survey:
-        """What is in every image, read once by all processors; files are not decoded where that is not needed."""
+    def survey(self, decode: bool = False) -> Survey:
+        """What is in every image, read once by all processors; files are decoded where that is needed, or if asked.
+
+        `decode` finds an image or a mask that cannot be read now, not after the training.
+        """
         with ThreadPoolExecutor(usable_cores()) as pool:
-            rows = list(pool.map(self._survey_of, range(len(self))))
+            rows = list(pool.map(partial(self._survey_of, decode=decode), range(len(self))))
         counts = np.array([row[:3] for row in rows], dtype=np.int64).reshape(-1, 3)
         told = [repr(self.classes).encode(), *(row[4] for row in rows)]
         if isinstance(self.images, Annotated):  # what is not in the boxes: masks, difficult objects, crowds
@@ -135,7 +138,7 @@ class AnnotatedImages:
         clipped, dropped = int(counts[:, 1].sum()), int(counts[:, 2].sum())
         return Survey(counts[:, 0], clipped, dropped, [row[3] for row in rows], digest(b"".join(told)))
 
-    def _survey_of(self, i: int) -> tuple[int, int, int, bytes, bytes]:
+    def _survey_of(self, i: int, decode: bool) -> tuple[int, int, int, bytes, bytes]:
         """(objects, clipped, dropped, what the image contains, what is annotated in it)."""
         images, position = _origin(self.images, i)
         if hasattr(images, "annotations") and hasattr(images, "encoded"):
@@ -144,6 +147,8 @@ class AnnotatedImages:
             boxes = torch.from_numpy(np.asarray(known.boxes, dtype=np.float32))
             found = cleaned(empty, "", boxes, self._labels(torch.from_numpy(known.box_labels)), None)
             content = digest(images.encoded(position))
+            if decode:
+                self[i]
         else:
             found = self[i]
             content = digest(str(tuple(found.image.shape)).encode() + found.image.numpy().tobytes())

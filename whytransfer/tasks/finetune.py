@@ -112,7 +112,10 @@ class Finetune:
             progress.say(f"note: finetune, schedule {self.schedule}: {note}")
         before = fingerprint(backbone)
         self._check_batch_norm(backbone, asked)
-        for share in shares_of(self.kind.strata(), self.labels, seed):
+        shares = shares_of(self.kind.strata(), self.labels, seed)
+        for share in shares if len(grid.settings) > 1 else ():
+            held_out(self.kind.strata()[share.rows], seed)  # a share too small to choose by is refused before the work
+        for share in shares:
             run = _Run(self, backbone, before, share, seed)
             (lr, decay), scores = run.chosen()
             provenance = {
@@ -158,7 +161,7 @@ class _Run:
             "budget": task.budget,
             "fit_batch": task.fit_batch,
             "train_images": len(self.train),
-            "targets": task.kind.targets,
+            **({} if task.of is None else {"of": task.of}),
             "torch": torch.__version__,
         }
 
