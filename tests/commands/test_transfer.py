@@ -173,7 +173,7 @@ def test_test_images_that_are_training_images_are_counted_and_said(tmp_path, cap
     found = transfer(tmp_path / "out", "random:resnet18-small", train=one, test=other, **settings)
     assert found[0].provenance["test_images_in_train"] == 1
     assert "note: 1 of the 5 test images are training images too" in capsys.readouterr().err
-    few = {"train": one, "test": other, "cache_gb": 1e-9, "task": "knn", "size": 4}  # of a size not in the cache yet
+    few = {"train": one, "test": other, "cache_gb": 1e-9, "task": "knn", "size": 10}  # of a size not in the cache yet
     unknown = transfer(tmp_path / "out", "random:resnet18-small", **few)
     assert unknown[0].provenance["test_images_in_train"] is None
     assert "whether test images are training images too was not looked at" in capsys.readouterr().err

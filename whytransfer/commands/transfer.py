@@ -112,20 +112,10 @@ def run(s: TransferSettings) -> Iterator[Any]:
     from whytransfer.backbones.load import load_backbone
     from whytransfer.commands.data import opened
     from whytransfer.commands.pretrain import device_of
-    from whytransfer.errors import unknown_name
     from whytransfer.runs import writable_folder
     from whytransfer.tasks import TASKS, reads_annotations
 
-    if s.task == "label-efficiency":
-        raise InputError(
-            "label efficiency is the curve of a task: --task readout (knn, finetune, ...) --labels 1 5 10 100"
-        )
-    if s.task not in TASKS:
-        raise unknown_name("task", s.task, TASKS)
-    if s.skip_unreadable and reads_annotations(s.task):
-        raise InputError(
-            f"task {s.task} leaves no image out, so it has no --skip-unreadable: repair or delete what is."
-        )
+    _check_task(s)
     options = options_of(s)
     backbones = [load_backbone(spec, device_of(s.device)) for spec in s.backbone]  # all of them before the work starts
     writable_folder(s.out, make=False)
@@ -151,6 +141,23 @@ def run(s: TransferSettings) -> Iterator[Any]:
             results = [_signed(result, s, content) for result in task.run(backbone, s.seed)]
         _keep(s.out, results)
         yield from results
+
+
+def _check_task(s: TransferSettings) -> None:
+    """InputError for a task that does not exist, and for a setting of all tasks that this one cannot keep."""
+    from whytransfer.errors import unknown_name
+    from whytransfer.tasks import TASKS, reads_annotations
+
+    if s.task == "label-efficiency":
+        raise InputError(
+            "label efficiency is the curve of a task: --task readout (knn, finetune, ...) --labels 1 5 10 100"
+        )
+    if s.task not in TASKS:
+        raise unknown_name("task", s.task, TASKS)
+    if s.skip_unreadable and reads_annotations(s.task):
+        raise InputError(
+            f"task {s.task} leaves no image out, so it has no --skip-unreadable: repair or delete an unreadable one"
+        )
 
 
 def options_of(s: TransferSettings) -> dict[str, Any]:
