@@ -38,7 +38,7 @@ def survey(train: Any, test: Any, want: str, check: CheckSample, check_map: Chec
 def contents(images: Any, want: str, check: CheckSample, check_map: CheckMap, decode: bool = False) -> list[bytes]:
     """A digest of every image, in order; of sets of files that of the bytes, and images are decoded only if asked."""
     source, positions = origin(images)
-    of = getattr(source, "annotations", None)
+    of: Any = getattr(source, "annotations", None)
 
     def one(i: int) -> bytes:
         if not hasattr(source, "encoded"):

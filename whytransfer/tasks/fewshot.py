@@ -211,13 +211,15 @@ class FewShot:
         table, statistic = bootstrap.top1((predicted == y[out]).cpu().numpy())
         low, high = bootstrap.interval(table, statistic, self.draws, seed)
         value = float(statistic(table.sum(0)))
-        kept = {"predicted": classes[predicted.cpu().numpy()], "truth": classes[labels[held]]}
         where = predictions.keep(
             self._folder(backbone, "fewshot-base", seed, shared, {}), images=np.flatnonzero(base)[held],
-            classes=np.array(self.train.classes), **kept,
+            predicted=classes[predicted.cpu().numpy()], truth=classes[labels[held]],
+            classes=np.array(self.train.classes),
         )  # fmt: skip
-        told = {"base_classes": len(classes), "held_out": "a fifth of every base class", "bootstrap_draws": self.draws}
-        told["predictions"] = where
+        told = {
+            "base_classes": len(classes), "held_out": "a fifth of every base class", "bootstrap_draws": self.draws,
+            "predictions": where,
+        }  # fmt: skip
         yield Result(
             model_name(backbone), self.train.name, "fewshot-base", "base_top1", value, "%", "higher", int(held.sum()),
             seed, low, high, {**shared, **chosen, **told},

@@ -85,6 +85,7 @@ class Crops:
 
 SCHEDULES = {
     # Zhao 2021 §2: 40k iterations, crops of 512 x 1024, batch 8, lr 0.01, poly; decay and power are mmsegmentation's
+    # (whose rate ends at 1e-4, ours at 0: the paper says poly and no more)
     "cityscapes-40k": Schedule(40_000, 8, 0.01, "poly", power=0.9, weight_decay=5e-4),
     # BYOL D.4: 30k iterations, batch 16, drops at 70 and 90 %; the rate is DetCon's as we know it (BYOL sweeps it, and
     # tests on the middle 513 x 513 of an image, where we take it whole)
