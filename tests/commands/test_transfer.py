@@ -167,10 +167,26 @@ def test_test_images_that_are_training_images_are_counted_and_said(tmp_path, cap
     one, other = pictures(tmp_path / "one", 10), pictures(tmp_path / "other", 200)
     shutil.copy(tmp_path / "one" / "ash" / "0.png", tmp_path / "other" / "ash" / "again.png")
     settings = {"task": "knn", "size": 8}
-    transfer(tmp_path / "out", "random:resnet18-small", train=one, test=one, **settings)
+    same = transfer(tmp_path / "out", "random:resnet18-small", train=one, test=one, **settings)
+    assert same[0].provenance["test_images_in_train"] == 4
     assert "note: 4 of the 4 test images are training images too" in capsys.readouterr().err
-    transfer(tmp_path / "out", "random:resnet18-small", train=one, test=other, **settings)
+    found = transfer(tmp_path / "out", "random:resnet18-small", train=one, test=other, **settings)
+    assert found[0].provenance["test_images_in_train"] == 1
     assert "note: 1 of the 5 test images are training images too" in capsys.readouterr().err
+    few = {"train": one, "test": other, "cache_gb": 1e-9, "task": "knn", "size": 10}  # of a size not in the cache yet
+    unknown = transfer(tmp_path / "out", "random:resnet18-small", **few)
+    assert unknown[0].provenance["test_images_in_train"] is None
+    assert "whether test images are training images too was not looked at" in capsys.readouterr().err
+
+
+def test_tasks_on_annotated_images_refuse_to_skip(tmp_path):
+    with pytest.raises(InputError, match="task depth leaves no image out, so it has no --skip-unreadable"):
+        transfer(tmp_path, "random:resnet18", task="depth", skip_unreadable=True)
+
+
+def test_label_efficiency_is_a_setting_of_tasks(tmp_path):
+    with pytest.raises(InputError, match="label efficiency is the curve of a task: --task readout .* --labels 1 5 10"):
+        transfer(tmp_path, "random:resnet18-small", task="label-efficiency")
 
 
 def test_two_commands_that_keep_at_once_lose_nothing(tmp_path):

@@ -75,6 +75,8 @@ def test_labels_of_several_kinds(rows):
     images = HuggingFace(plain, "x")
     assert images.classes == ("3", "7") and images.labels.tolist() == [1, 1, 0, -1] * 3
     assert HuggingFace(rows, "x", label="n").classes[:3] == ("0", "1", "2")
+    texts = HuggingFace(rows.remove_columns("label").add_column("label", ["owl", "ant", "", None] * 3), "x")
+    assert texts.classes == ("ant", "owl") and texts.labels.tolist() == [1, 0, -1, -1] * 3
     coarse = rows.add_column("coarse", [0] * 12).cast_column("coarse", hf.ClassLabel(names=["animal"]))
     assert HuggingFace(coarse, "x").classes == ("cat", "dog", "fox")
     with pytest.raises(

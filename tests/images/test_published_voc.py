@@ -13,6 +13,7 @@ from whytransfer.errors import InputError
 from whytransfer.images import open_images
 from whytransfer.images.published.voc import CLASSES
 from whytransfer.images.published.xml import parse
+from whytransfer.tasks.detection_data import AnnotatedImages
 
 
 def as_list(value):
@@ -40,6 +41,35 @@ def test_difficult_objects_are_in_and_parts_of_persons_are_not(tmp_path):
     assert isinstance(sample.boxes, tv_tensors.BoundingBoxes) and sample.boxes.canvas_size == SIZE
     assert [CLASSES[label] for label in sample.box_labels] == ["aeroplane", "person", "person"]
     assert sample.box_labels.dtype == torch.int64 and sample.boxes.dtype == torch.float32
+
+
+def test_years_are_joined_for_their_boxes(tmp_path):
+    """VOC07+12 trainval: the images of both years in order, each with the boxes of its own file, as large as both."""
+    voc(tmp_path, "2007")
+    voc(tmp_path, "2012")
+    xml = tmp_path / "VOCdevkit" / "VOC2012" / "Annotations" / "2007_000032.xml"
+    xml.write_text(xml.read_text().replace("<xmin>2</xmin>", "<xmin>3</xmin>"))
+    both = open_images(f"voc:{tmp_path}:2007+2012:train")
+    years = [open_images(f"voc:{tmp_path}:{year}:train") for year in ("2007", "2012")]
+    assert both.name == "voc2007+voc2012/train" and len(both) == sum(map(len, years)) > len(years[0]) > 0
+    apart = [sample for year in years for sample in (year[i] for i in range(len(year)))]
+    for i, theirs in enumerate(apart):
+        ours = both[i]
+        assert np.array_equal(ours.image, theirs.image) and ours.boxes.tolist() == theirs.boxes.tolist()
+        assert ours.box_labels.tolist() == theirs.box_labels.tolist()
+    assert [s.boxes.tolist() for s in apart[: len(years[0])]] != [s.boxes.tolist() for s in apart[len(years[0]) :]]
+    difficult = [x for year in years for i in range(len(year)) for x in year.annotations.difficult(i).tolist()]
+    assert [x for i in range(len(both)) for x in both.annotations.difficult(i).tolist()] == difficult
+    before = both.fingerprint()
+    xml.write_text(xml.read_text().replace("<xmin>3</xmin>", "<xmin>4</xmin>"))
+    assert open_images(f"voc:{tmp_path}:2007+2012:train").fingerprint() != before
+    assert len(AnnotatedImages(both, both.box_classes, False, "a test").survey().objects) == len(both)
+    with pytest.raises(InputError, match="names a year twice"):
+        open_images(f"voc:{tmp_path}:2007+2007:train")
+    with pytest.raises(InputError, match="several years are joined for their boxes only; name one year"):
+        open_images(f"voc:{tmp_path}:2007+2012:segmentation-train")
+    with pytest.raises(InputError, match="unknown VOC year '2011'"):
+        open_images(f"voc:{tmp_path}:2007+2011:train")
 
 
 def test_segmentation_gives_map_masks_and_boxes_around_them(tmp_path):

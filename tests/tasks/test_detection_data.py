@@ -123,6 +123,71 @@ def test_the_survey_counts_what_is_wrong():
     assert clean.notes("it") == [] and survey.content() != clean.content()
 
 
+def halved(sample, i):
+    return with_boxes(sample, torch.as_tensor(sample.boxes) / 2)
+
+
+def relabelled(sample, i):
+    return with_boxes(sample, torch.as_tensor(sample.boxes), box_labels=1 - sample.box_labels.clamp(max=1))
+
+
+def unmasked(sample, i):
+    masks = sample.masks.clone()
+    masks[0, :, ::2] = 0
+    return with_boxes(sample, torch.as_tensor(sample.boxes), masks=masks)
+
+
+@pytest.mark.parametrize("change", [halved, relabelled, unmasked])
+def test_other_annotations_of_the_same_images_are_another_fit(change):
+    """The folder of a fit is named by this: as many objects elsewhere, or of other classes, are not the same task."""
+    names = Scenes(4, 0, 64).box_classes
+    one, same, other = (
+        AnnotatedImages(Changed(4, change=c), names, True, "a test").survey()
+        for c in (lambda s, i: s, lambda s, i: s, change)
+    )
+    assert one.content() == same.content() != other.content()
+    assert one.contents == other.contents and (one.objects == other.objects).all()
+    renamed = AnnotatedImages(Changed(4), [*names, "one more"], True, "a test").survey()
+    assert renamed.content() != one.content()
+
+
+def test_masks_in_files_count_without_being_read(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "val2017").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "val2017" / "1.jpg")
+    digests = []
+    for counts in ([0, 64], [8, 56]):
+        annotation = {"id": 1, "image_id": 1, "category_id": 7, "bbox": [0, 0, 8, 8], "iscrowd": 0, "area": 64}
+        content = {
+            "images": [{"id": 1, "file_name": "1.jpg", "height": 8, "width": 8}],
+            "categories": [{"id": 7, "name": "thing"}],
+            "annotations": [{**annotation, "segmentation": {"size": [8, 8], "counts": counts}}],
+        }
+        (tmp_path / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
+        images = open_images(f"coco:{tmp_path}:val2017")
+        digests.append(AnnotatedImages(images, ("thing",), True, "a test").survey().content())
+    assert digests[0] != digests[1]
+
+
+def test_an_image_that_cannot_be_read_is_found_by_a_survey_that_decodes(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "val2017").mkdir()
+    path = tmp_path / "val2017" / "1.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:800])  # its header is whole
+    item = {"id": 1, "image_id": 1, "category_id": 7, "bbox": [0, 0, 8, 8], "iscrowd": 0, "area": 64}
+    content = {
+        "images": [{"id": 1, "file_name": "1.jpg", "height": 40, "width": 40}],
+        "categories": [{"id": 7, "name": "thing"}],
+        "annotations": [item],
+    }
+    (tmp_path / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
+    images = AnnotatedImages(open_images(f"coco:{tmp_path}:val2017"), ("thing",), False, "a test")
+    assert images.survey().objects.tolist() == [1]
+    with pytest.raises(InputError, match="cannot read image 1.jpg"):
+        images.survey(decode=True)
+
+
 def test_images_of_both_sets_are_found_by_content():
     train, test = Scenes(6, 0, 64), subset(Scenes(20, 0, 64), [9, 2, 15, 5])
     surveys = [AnnotatedImages(x, train.box_classes, False, "a test").survey() for x in (train, test)]

@@ -89,8 +89,24 @@ def test_every_number_is_that_of_the_parts(toy, tmp_path):
         assert json.loads(r.to_json())["provenance"]["sgd"]["dampening"] == 0.9
     r = found["fewshot-base", "base_top1"]
     assert r.n in (17, 18) and r.low <= r.value <= r.high and r.value > 80 and r.data == "colours-0"
+    kept = predictions.read(tmp_path, r.provenance["predictions"])
+    assert 100 * (kept["predicted"] == kept["truth"]).mean() == pytest.approx(r.value) and len(kept["truth"]) == r.n
+    assert np.array_equal(base.labels[kept["images"]], kept["truth"]) and kept["classes"].tolist() == [
+        "0",
+        "1",
+        "2",
+        "3",
+    ]
     again = of(FewShot(base, novel, size_px=8, episodes=20).run(toy, 3))
     assert {k: r.value for k, r in again.items()} == {k: r.value for k, r in found.items()}
+
+
+def test_sets_called_alike_keep_their_predictions_apart(toy, tmp_path):
+    base, alike = colours(0, 4, 22), [colours(50, 6, 20, noise=60) for _ in range(2)]
+    alike[0].fingerprint, alike[1].fingerprint = "one", "other"
+    settings = {"size_px": 8, "protocol": "prototypes", "shot": 1, "episodes": 5, "folder": tmp_path}
+    where = [next(FewShot(base, novel, **settings).run(toy)).provenance["predictions"] for novel in alike]
+    assert where[0] != where[1]
 
 
 def test_the_interval_is_the_published_one():

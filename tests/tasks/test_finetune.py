@@ -192,7 +192,7 @@ def test_the_held_out_part_is_a_fifth_of_every_class():
         held_out(np.arange(3), 0)
 
 
-def test_refusals(scenes, backbone, quick, tmp_path):
+def test_refusals(scenes, backbone, quick, tmp_path, monkeypatch):
     for settings, says in (
         ({"mode": "frozen"}, "finetune trains the backbone; for mode frozen use --task readout"),
         ({"schedule": "ssl-transfr"}, "unknown schedule of finetune 'ssl-transfr'. Did you mean 'ssl-transfer'"),
@@ -201,6 +201,11 @@ def test_refusals(scenes, backbone, quick, tmp_path):
     ):
         with pytest.raises(InputError, match=says):
             list(Finetune(*scenes, size_px=8, **{"schedule": quick, **settings}).run(backbone))
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="no class has two. Use more labels"):
+        patch.setattr(fitting, "fit", None)  # 100 % comes first, and is not fitted in vain
+        list(Finetune(*scenes, size_px=8, schedule=quick, labels=(100, 0.1)).run(backbone))
+    with pytest.raises(InputError, match="the last map of one image of 4 px has one: give --fit-batch 2 or more"):
+        list(Finetune(*scenes, size_px=4, schedule=quick, fit_batch=1).run(backbone))
     with pytest.raises(InputError, match="needs at least two classes"):
         Finetune(subset(scenes[0], np.flatnonzero(scenes[0].labels == 0)), scenes[1], size_px=8)
     list(Finetune(*scenes, size_px=8, schedule=quick, folder=tmp_path, draws=10).run(backbone, 0))

@@ -18,7 +18,7 @@ from whytransfer.images.keypoints import KeypointTable, keypoint_table
 from whytransfer.records import Features, Sample
 from whytransfer.tasks import TASKS, landmarks, predictions
 from whytransfer.tasks.fitting import Schedule, batch_of
-from whytransfer.tasks.landmarks import SCHEDULES, Head, Landmarks, Net, scores
+from whytransfer.tasks.landmarks import SCHEDULES, Head, Landmarks, Net, eyes_told, scores
 from whytransfer.views.engine import eval_views
 
 
@@ -174,6 +174,14 @@ def test_a_killed_fit_ends_as_an_unbroken_one(mode, tmp_path, monkeypatch):
     resumed = by_metric(Landmarks(train, test, **settings, folder=tmp_path).run(toy))
     assert resumed["error_diagonal"].value == whole["error_diagonal"].value
     assert resumed["r2"].low == whole["r2"].low
+
+
+def test_what_an_error_is_divided_by_is_told():
+    points = np.zeros((1, 68, 2), np.float32)
+    assert eyes_told(KeypointTable(points, 64, None)) == "the diagonal of the view"
+    assert eyes_told(KeypointTable(points, 64, ((0,), (1,)))) == "the distance between points 0 and 1"
+    told = eyes_told(KeypointTable(points, 64, (tuple(range(36, 42)), tuple(range(42, 48)))))
+    assert "means of points 36 to 41 and of points 42 to 47 (inter-pupil" in told
 
 
 def test_scores_by_the_formula():

@@ -130,6 +130,8 @@ def test_ridge_takes_one_over_the_decay_as_alpha_and_one_alpha_for_all_targets()
         ("resnet18+resnet50+resnet18", 4),
         ("resnet50x3", 4),
         ("a+resnet50x3", 4),
+        ("resnext101_32x32d", 0),
+        ("resnext101_32x32d+resnet50", 2),
     ],
 )
 def test_the_grid_moves_for_fusions_and_wide_backbones_of_ssl_invariances_only(arch, shift):

@@ -220,6 +220,16 @@ def test_a_share_of_the_labels_is_the_task_on_those_images(toy, plain, task):
     assert found[2].value == next(TASKS[task](train, test, size_px=8).run(toy, 2)).value  # 100 % is all of them
 
 
+def test_fewer_labelled_images_than_folds_make_as_many_folds(toy, plain):
+    """1 % of a small set: the other shares must not be lost with it."""
+    labels = np.repeat([0, 1], 10)
+    train, test = plain(labels, RGB[:2], "train"), plain(labels, RGB[:2], "test", seed=1)
+    found = list(Readout(train, test, size_px=8, labels=(1, 15, 100)).run(toy, 0))
+    top1 = [r for r in found if r.metric == "top1"]
+    assert [r.provenance["folds"] for r in top1] == [2, 4, 5]
+    assert [r.provenance["labelled_images"] for r in top1] == [2, 4, 20] and top1[-1].value == 100
+
+
 # ---------------------------------------------------------------- images of several classes
 
 

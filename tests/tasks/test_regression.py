@@ -9,7 +9,7 @@ import torch
 from whytransfer.errors import InputError
 from whytransfer.images import open_images
 from whytransfer.images.cache import PixelCache
-from whytransfer.tasks import TASKS, FactorReadout, kernel, predictions, protocols, ridge, settings_of
+from whytransfer.tasks import TASKS, FactorReadout, kernel, predictions, protocols, regression, ridge, settings_of
 from whytransfer.tasks.features import extract
 from whytransfer.tasks.regression import RegressionReadout
 
@@ -102,10 +102,32 @@ def test_the_published_kernel_fits_on_random_images_and_targets_as_they_are(scen
 def test_only_celebas_landmarks_are_cut_to_whole_pixels(scenes, monkeypatch):
     part = [images.subset(np.arange(30)) for images in scenes]
     cut = RegressionReadout(*part, size_px=32, targets="landmarks", protocol="ssl-invariances")
-    assert (cut._targets() % 1 != 0).any()
-    monkeypatch.setattr(part[0], "name", "celeba/train")
-    assert (cut._targets() % 1 == 0).all()
-    assert (RegressionReadout(*part, size_px=32, targets="landmarks")._targets() % 1 != 0).any()
+    assert (cut._targets(0) % 1 != 0).any() and (cut._targets(1) % 1 != 0).any()
+    for images in part:
+        monkeypatch.setattr(images, "name", "celeba-landmarks")
+    assert (cut._targets(0) % 1 == 0).all() and (cut._targets(1) % 1 == 0).all()
+    assert (RegressionReadout(*part, size_px=32, targets="landmarks")._targets(0) % 1 != 0).any()
+
+
+def test_celebas_test_landmarks_are_whole_pixels_in_the_score_too(scenes, toy, monkeypatch, tmp_path):
+    """The scripts cut them in the data set, so R2 is against whole pixels."""
+    part = [images.subset(np.arange(30)) for images in scenes]
+    for images in part:
+        monkeypatch.setattr(images, "name", "celeba-landmarks")
+    results = read("ridge-readout", part, toy, targets="landmarks", protocol="ssl-invariances", folder=tmp_path)
+    kept = predictions.read(tmp_path, results["mean"].provenance["predictions"])
+    assert (kept["truth"] % 1 == 0).all() and np.ptp(kept["truth"], axis=0).min() > 0
+
+
+@pytest.mark.parametrize("task", ["ridge-readout", "kernel-readout"])
+def test_a_small_share_is_fitted_with_fewer_folds_and_a_smaller_one_is_refused_first(scenes, toy, task, monkeypatch):
+    part = [images.subset(np.arange(40)) for images in scenes]
+    monkeypatch.setattr(part[0], "classes", ())
+    found = {r.provenance["labels_percent"]: r for r in TASKS[task](*part, size_px=32, labels=(15, 100)).run(toy, 0)}
+    assert [found[p].provenance["folds"] for p in (15, 100)] == [3, 5]
+    monkeypatch.setattr(regression, "extract", None)
+    with pytest.raises(InputError, match="2 training images are too few to choose .* 4 or more are needed"):
+        list(TASKS[task](*part, size_px=32, labels=(5, 100)).run(toy, 0))
 
 
 def test_settings_and_refusals(scenes, plain):

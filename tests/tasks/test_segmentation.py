@@ -126,6 +126,7 @@ def test_a_toy_set_is_learned_and_the_callers_backbone_stays(mode, tmp_path):
     said = first.provenance
     assert said["frozen"] == (mode == "frozen") and said["crop_px"] == [48, 48] and said["paper_crop_px"] == [513, 513]
     assert said["weights_sha256"] == before and said["schedule"]["iterations"] == 60 and said["map_of_a_crop"] == [3, 3]
+    assert said["test_images_in_train"] == 0
     kept = predictions.read(tmp_path, said["predictions"])
     valid = [int((task.test[i].semantic != 255).sum()) for i in range(7)]
     assert kept["confusion"].sum((1, 2)).tolist() == valid and kept["classes"].tolist() == ["red", "green", "blue"]
@@ -185,7 +186,7 @@ class Strange(Blocks):
         return sample
 
 
-def test_refusals():
+def test_refusals(monkeypatch):
     images = Blocks()
     with pytest.raises(InputError, match="unknown segmentation architecture 'deeplap'. Did you mean 'deeplab'"):
         Segmentation(images, images, 48, architecture="deeplap")
@@ -203,6 +204,9 @@ def test_refusals():
         Segmentation(images, bare, 48)
     with pytest.raises(InputError, match="blocks:12:0: the label map of 00.* has pixels of class 3, 7, 9; .* 0 to 2"):
         list(Segmentation(Strange(), images, 48, architecture="fcn", **SMALL).run(Narrow()))
+    monkeypatch.setattr("whytransfer.tasks.segmentation.fit_dense", None)  # the test set is looked at before that
+    with pytest.raises(InputError, match="blocks:12:0: the label map of 00.* has pixels of class 3, 7, 9"):
+        list(Segmentation(images, Strange(), 48, architecture="fcn", **SMALL).run(Narrow()))
     with pytest.raises(InputError, match="cannot trade stride for dilation"):
         list(toy_task().run(nn.Linear(1, 1)))
     with pytest.raises(InputError, match="batch norm needs two values per channel"):

@@ -112,12 +112,10 @@ def run(s: TransferSettings) -> Iterator[Any]:
     from whytransfer.backbones.load import load_backbone
     from whytransfer.commands.data import opened
     from whytransfer.commands.pretrain import device_of
-    from whytransfer.errors import unknown_name
     from whytransfer.runs import writable_folder
-    from whytransfer.tasks import TASKS
+    from whytransfer.tasks import TASKS, reads_annotations
 
-    if s.task not in TASKS:
-        raise unknown_name("task", s.task, TASKS)
+    _check_task(s)
     options = options_of(s)
     backbones = [load_backbone(spec, device_of(s.device)) for spec in s.backbone]  # all of them before the work starts
     writable_folder(s.out, make=False)
@@ -134,15 +132,32 @@ def run(s: TransferSettings) -> Iterator[Any]:
         if size not in sets:
             sets[size] = _read(s, images[s.train], size), _read(s, images[s.test], size)
         train, test = sets[size]
-        _say_what_is_in_both(train, test)
+        known = {} if reads_annotations(s.task) else _in_both(train, test)  # which look for themselves
         with progress.bar(f"{s.task} of {spec}: features at {size} px", len(train) + len(test)) as update:
             counted = _Counted(update)
             task = TASKS[s.task](train, test, size_px=size, seed=s.seed, batch=s.batch, progress=counted, **options)
             content = {"train_fingerprint": _content(train), "test_fingerprint": _content(test), "size_px": size}
-            content["options"] = {name: value for name, value in options.items() if name != "folder"}
+            content |= {"options": {name: value for name, value in options.items() if name != "folder"}, **known}
             results = [_signed(result, s, content) for result in task.run(backbone, s.seed)]
         _keep(s.out, results)
         yield from results
+
+
+def _check_task(s: TransferSettings) -> None:
+    """InputError for a task that does not exist, and for a setting of all tasks that this one cannot keep."""
+    from whytransfer.errors import unknown_name
+    from whytransfer.tasks import TASKS, reads_annotations
+
+    if s.task == "label-efficiency":
+        raise InputError(
+            "label efficiency is the curve of a task: --task readout (knn, finetune, ...) --labels 1 5 10 100"
+        )
+    if s.task not in TASKS:
+        raise unknown_name("task", s.task, TASKS)
+    if s.skip_unreadable and reads_annotations(s.task):
+        raise InputError(
+            f"task {s.task} leaves no image out, so it has no --skip-unreadable: repair or delete an unreadable one"
+        )
 
 
 def options_of(s: TransferSettings) -> dict[str, Any]:
@@ -266,18 +281,27 @@ def _read(s: TransferSettings, images: Any, size: int) -> Any:
     return images if reads_annotations(s.task) else cached(images, 2 * size, s.cache_gb, s.skip_unreadable)
 
 
-def _say_what_is_in_both(train: Any, test: Any) -> None:
-    """Test images that are training images too make a readout look better than it is."""
-    from whytransfer import progress
-    from whytransfer.images.duplicates import in_both
+def _in_both(train: Any, test: Any) -> dict[str, int | None]:
+    """For provenance, how many test images are training images too (said: a readout looks better than it is for them).
 
-    found = 0 if train is test else in_both(train, test)
-    if train is test or found:
-        count = len(test) if train is test else found
+    None where that is not known, which is said too.
+    """
+    from whytransfer import progress
+    from whytransfer.images.duplicates import comparable, in_both
+
+    if train is not test and not comparable(train, test):
         progress.say(
-            f"note: {count:,} of the {len(test):,} test images are training images too (equal pixels), so the results "
+            "note: whether test images are training images too was not looked at: not every picture is in the cache "
+            "(--cache-gb)"
+        )
+        return {"test_images_in_train": None}
+    found = len(test) if train is test else in_both(train, test)
+    if found:
+        progress.say(
+            f"note: {found:,} of the {len(test):,} test images are training images too (equal pixels), so the results "
             "say less about new images than they seem to"
         )
+    return {"test_images_in_train": found}
 
 
 def _content(images: Any) -> str:

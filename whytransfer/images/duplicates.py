@@ -9,13 +9,18 @@ from whytransfer.images.content import digest
 _HEAD = 768  # bytes that tell most pictures apart
 
 
+def comparable(one: Any, other: Any) -> bool:
+    """Whether in_both compares them: both are PixelCaches that hold every picture."""
+    return not any(getattr(images, "decodes", True) for images in (one, other))
+
+
 def in_both(one: Any, other: Any) -> int:
     """How many images of `other` have the pixels of an image of `one`; both are PixelCaches made at one size.
 
     Of most pictures only the beginning is read. Sets of which not every picture is in the cache are not compared: all
-    would have to be decoded. Returns 0 then, and for sets that are no PixelCaches.
+    would have to be decoded. Returns 0 where they are not `comparable`.
     """
-    if not (hasattr(one, "decodes") and hasattr(other, "decodes")) or one.decodes or other.decodes:
+    if not comparable(one, other):
         return 0
     heads: dict[bytes, list[int]] = {}
     for i in range(len(one)):

@@ -43,8 +43,8 @@ class RowNames(Sequence[str]):
 class HuggingFace:
     """The image and label columns of a datasets.Dataset; rows are read from its Arrow files as they are needed.
 
-    The image column is the one of type Image, the label column the one of type ClassLabel (or an integer "label").
-    Raises InputError when there is none or when several could be meant; then give their names.
+    The image column is the one of type Image, the label column the one of type ClassLabel (or a "label" of whole
+    numbers or texts). Raises InputError when there is none or when several could be meant; then give their names.
     """
 
     notes: tuple[str, ...] = ()
@@ -130,7 +130,8 @@ def _label_column(rows: datasets.Dataset) -> str | None:
     marked = [column for column, kind in rows.features.items() if isinstance(kind, hf.ClassLabel)]
     if marked:
         return _only(rows, marked, _LABEL_NAMES)
-    plain = [c for c in _LABEL_NAMES if isinstance(rows.features.get(c), hf.Value) and "int" in rows.features[c].dtype]
+    types = {c: rows.features[c].dtype for c in _LABEL_NAMES if isinstance(rows.features.get(c), hf.Value)}
+    plain = [c for c, dtype in types.items() if "int" in dtype or "string" in dtype]
     return plain[0] if plain else None
 
 
@@ -147,14 +148,21 @@ def _only(rows: datasets.Dataset, columns: list[str], preferred: Sequence[str]) 
 
 
 def _labels(rows: datasets.Dataset, column: str | None) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels (N,) int64, -1 for an empty cell, and the class names; integers without names are their own names."""
+    """Labels (N,) int64, -1 for an empty cell, and the class names; integers without names are their own names.
+
+    Texts are the names themselves, in the order of their letters; of an empty text there is no label.
+    """
     import datasets as hf
 
     if column is None:
         return np.full(len(rows), -1, dtype=np.int64), ()
     values = rows.select_columns([column]).with_format(None)[:][column]
-    labels = np.array([-1 if value is None else value for value in values], dtype=np.int64)
     kind = rows.features[column]
+    if isinstance(kind, hf.Value) and "string" in kind.dtype:
+        names = tuple(sorted({value for value in values if value}))
+        place = {name: label for label, name in enumerate(names)}
+        return np.array([place.get(value, -1) for value in values], dtype=np.int64), names
+    labels = np.array([-1 if value is None else value for value in values], dtype=np.int64)
     if isinstance(kind, hf.ClassLabel):
         return labels, tuple(kind.names)
     known = np.unique(labels[labels >= 0])

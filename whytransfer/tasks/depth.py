@@ -42,6 +42,7 @@ from whytransfer.tasks.dense_net import (
     mean_colour,
     own_copy,
 )
+from whytransfer.tasks.dense_survey import survey
 from whytransfer.tasks.dense_views import (
     FLIP,
     Size,
@@ -135,6 +136,7 @@ class Depth:
         heads = partial(_heads, start=start)
         net = DenseNet(own_copy(backbone), heads, self.mode, seed, device_of(backbone))
         cells = check_batch_norm(net, self.sizes()[1], schedule.batch, pooled=False)
+        in_train = survey(self.train, self.test, "depth", _truth, lambda *_: None)  # reading a map checks it
         settings = {
             **self._settings(seed, fingerprint(backbone)),
             "map_of_a_crop": list(cells),
@@ -150,7 +152,7 @@ class Depth:
             )
         sums, kept_maps = self._test(net)
         kept = predictions.keep(folder, sums=sums, metrics=np.array(list(METRICS)), **kept_maps)
-        provenance = {**settings, **fitted, "predictions": kept, "bootstrap_draws": self.draws}
+        provenance = {**settings, **fitted, **in_train, "predictions": kept, "bootstrap_draws": self.draws}
         for metric, (statistic, unit, direction) in METRICS.items():
             low, high = bootstrap.interval(sums, statistic, self.draws, seed)
             yield Result(

@@ -143,7 +143,7 @@ class Detection:
         """Train, detect, score; the seed decides new weights, the order and look of images, proposals and draws."""
         seed = self.seed if seed is None else seed
         train, test = self._sets()
-        surveys = train.survey(), test.survey()
+        surveys = train.survey(), test.survey(decode=True)
         for images, survey, purpose in ((train, surveys[0], "learnt"), (test, surveys[1], "found")):
             if not survey.objects.any():
                 raise InputError(

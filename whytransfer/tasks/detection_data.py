@@ -25,7 +25,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from whytransfer import chance
 from whytransfer.errors import InputError
-from whytransfer.images.content import digest
+from whytransfer.images.content import Annotated, digest
 from whytransfer.images.subsets import Subset, labelled_with
 from whytransfer.images.targets import box_classes, require_targets
 from whytransfer.memory import usable_cores
@@ -88,7 +88,7 @@ class AnnotatedImages:
                 f"{images.name} has {len(strangers)} classes of objects that the training set lacks: "
                 f"{', '.join(strangers[:5])}. The training set's classes: {', '.join(list(classes)[:5])} ..."
             )
-        self.images, self.name, self.masks = images, images.name, masks
+        self.images, self.name, self.masks, self.classes = images, images.name, masks, tuple(classes)
         self._label = np.array([position[name] + 1 for name in own], dtype=np.int64)
         self._crowds: dict[str, list[dict[str, Any]]] | None = None
 
@@ -124,15 +124,22 @@ class AnnotatedImages:
             )
         return self._crowds.get(images.names[position], [])
 
-    def survey(self) -> Survey:
-        """What is in every image, read once by all processors; files are not decoded where that is not needed."""
-        with ThreadPoolExecutor(usable_cores()) as pool:
-            rows = list(pool.map(self._survey_of, range(len(self))))
-        counts = np.array([row[:3] for row in rows], dtype=np.int64).reshape(-1, 3)
-        return Survey(counts[:, 0], int(counts[:, 1].sum()), int(counts[:, 2].sum()), [row[3] for row in rows])
+    def survey(self, decode: bool = False) -> Survey:
+        """What is in every image, read once by all processors; files are decoded where that is needed, or if asked.
 
-    def _survey_of(self, i: int) -> tuple[int, int, int, bytes]:
-        """(objects, clipped, dropped, what the image contains)."""
+        `decode` finds an image or a mask that cannot be read now, not after the training.
+        """
+        with ThreadPoolExecutor(usable_cores()) as pool:
+            rows = list(pool.map(partial(self._survey_of, decode=decode), range(len(self))))
+        counts = np.array([row[:3] for row in rows], dtype=np.int64).reshape(-1, 3)
+        told = [repr(self.classes).encode(), *(row[4] for row in rows)]
+        if isinstance(self.images, Annotated):  # what is not in the boxes: masks, difficult objects, crowds
+            told.append(self.images.annotations_digest())
+        clipped, dropped = int(counts[:, 1].sum()), int(counts[:, 2].sum())
+        return Survey(counts[:, 0], clipped, dropped, [row[3] for row in rows], digest(b"".join(told)))
+
+    def _survey_of(self, i: int, decode: bool) -> tuple[int, int, int, bytes, bytes]:
+        """(objects, clipped, dropped, what the image contains, what is annotated in it)."""
         images, position = _origin(self.images, i)
         if hasattr(images, "annotations") and hasattr(images, "encoded"):
             known = images.annotations.read(position, ("boxes",))
@@ -140,10 +147,12 @@ class AnnotatedImages:
             boxes = torch.from_numpy(np.asarray(known.boxes, dtype=np.float32))
             found = cleaned(empty, "", boxes, self._labels(torch.from_numpy(known.box_labels)), None)
             content = digest(images.encoded(position))
+            if decode:
+                self[i]
         else:
             found = self[i]
             content = digest(str(tuple(found.image.shape)).encode() + found.image.numpy().tobytes())
-        return len(found.boxes), found.clipped, found.dropped, content
+        return len(found.boxes), found.clipped, found.dropped, content, _told_of(found)
 
     def _labels(self, labels: Tensor) -> Tensor:
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(self._label):
@@ -155,12 +164,16 @@ class AnnotatedImages:
 
 @dataclass(frozen=True)
 class Survey:
-    """Objects of each image (N,), how many were clipped and dropped in all, and a digest of each image's content."""
+    """Objects of each image (N,), how many were clipped and dropped in all, and a digest of each image's content.
+
+    `annotations` stands for all that is annotated and for the classes, by which a fit is told from another.
+    """
 
     objects: NDArray[np.int64]
     clipped: int
     dropped: int
     contents: list[bytes]
+    annotations: bytes
 
     def notes(self, name: str) -> list[str]:
         """Sentences on what was found; none for a clean set."""
@@ -177,8 +190,14 @@ class Survey:
         return [i for i, content in enumerate(self.contents) if content in theirs]
 
     def content(self) -> str:
-        """One digest of all images and of how many objects each has."""
-        return digest(b"".join(self.contents) + self.objects.tobytes()).hex()
+        """One digest of all images and of what is annotated in them."""
+        return digest(b"".join(self.contents) + self.objects.tobytes() + self.annotations).hex()
+
+
+def _told_of(found: Objects) -> bytes:
+    """A digest of an image's boxes, their classes, and its masks where they were read."""
+    parts = [found.boxes, found.labels, *([] if found.masks is None else [found.masks])]
+    return digest(b"".join(part.contiguous().numpy().tobytes() for part in parts))
 
 
 def _boxes_of(sample: Sample, name: str) -> tuple[Tensor, Tensor]:

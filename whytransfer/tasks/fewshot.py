@@ -34,7 +34,7 @@ from whytransfer.tasks import bootstrap, predictions
 from whytransfer.tasks.episodes import Episodes, LinearProtocol, classes_with, draw, fixed, linear, prototypes
 from whytransfer.tasks.features import FeatureTable, Progress, extract
 from whytransfer.tasks.logistic import stratified_folds
-from whytransfer.tasks.readout import data_name, feature_settings, logistic_predict, model_name
+from whytransfer.tasks.readout import data_name, feature_settings, fingerprint_of, logistic_predict, model_name
 
 CLASSIFIERS = ("prototypes", "linear")
 WAY, SHOTS, EPISODES, QUERIES = 5, (1, 5), 600, 15  # [Chen 2019]
@@ -86,6 +86,9 @@ class FewShot:
         train = self._features(backbone, self.train) if self._uses_train() else None
         shared = dict(feature_settings(train or test, test, self.resize_px))
         shared["train_images"] = len(train.vectors) if train else 0
+        shared["views"] = (
+            f"shorter side {self.resize_px} px, shape kept (the papers: both sides), centre {self.size_px} px"
+        )
         for name, episodes in self._settings(seed).items():
             yield from self._scored(backbone, name, episodes, test, train, shared)
         if train is not None and self.protocol is None:
@@ -208,7 +211,15 @@ class FewShot:
         table, statistic = bootstrap.top1((predicted == y[out]).cpu().numpy())
         low, high = bootstrap.interval(table, statistic, self.draws, seed)
         value = float(statistic(table.sum(0)))
-        told = {"base_classes": len(classes), "held_out": "a fifth of every base class", "bootstrap_draws": self.draws}
+        where = predictions.keep(
+            self._folder(backbone, "fewshot-base", seed, shared, {}), images=np.flatnonzero(base)[held],
+            predicted=classes[predicted.cpu().numpy()], truth=classes[labels[held]],
+            classes=np.array(self.train.classes),
+        )  # fmt: skip
+        told = {
+            "base_classes": len(classes), "held_out": "a fifth of every base class", "bootstrap_draws": self.draws,
+            "predictions": where,
+        }  # fmt: skip
         yield Result(
             model_name(backbone), self.train.name, "fewshot-base", "base_top1", value, "%", "higher", int(held.sum()),
             seed, low, high, {**shared, **chosen, **told},
@@ -218,14 +229,21 @@ class FewShot:
         self, backbone: nn.Module, task: str, episodes: Episodes, found: dict[str, Tensor], shared: dict[str, Any]
     ) -> str | None:
         """Where the class of every query image is written, or None."""
-        names = {"model": model_name(backbone), "data": data_name(self.train, self.test), "task": task}
-        settings = {**names, "seed": episodes.seed, "lr": self.lr, "count": len(episodes), "protocol": self.protocol}
-        content = {name: shared[name] for name in ("weights_sha256", "size_px", "resize_px", "stage")}
-        folder = predictions.folder_of(self.folder, "fewshot", {**settings, **content})
+        settings = {"lr": self.lr, "count": len(episodes), "protocol": self.protocol}
+        folder = self._folder(backbone, task, episodes.seed, shared, settings)
         tables = {name: table.cpu().numpy().astype(np.int16) for name, table in found.items()}
         return predictions.keep(
             folder, support=episodes.support, query=episodes.query, truth=episodes.query_labels, **tables
         )
+
+    def _folder(
+        self, backbone: nn.Module, task: str, seed: int, shared: dict[str, Any], settings: dict[str, Any]
+    ) -> Path | None:
+        """Where predictions belong: named by the images' content too, since two folders may be called alike."""
+        content = {name: shared[name] for name in ("weights_sha256", "size_px", "resize_px", "stage")}
+        content |= {side: str(fingerprint_of(getattr(self, side))) for side in ("train", "test")}
+        names = {"model": model_name(backbone), "data": data_name(self.train, self.test), "task": task, "seed": seed}
+        return predictions.folder_of(self.folder, "fewshot", {**names, **settings, **content})
 
 
 def mean_and_interval(values: NDArray[np.float64]) -> tuple[float, float]:

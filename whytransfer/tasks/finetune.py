@@ -111,7 +111,11 @@ class Finetune:
         if note := self.planned(asked.lr, 0.0).told(asked):
             progress.say(f"note: finetune, schedule {self.schedule}: {note}")
         before = fingerprint(backbone)
-        for share in shares_of(self.kind.strata(), self.labels, seed):
+        self._check_batch_norm(backbone, asked)
+        shares = shares_of(self.kind.strata(), self.labels, seed)
+        for share in shares if len(grid.settings) > 1 else ():
+            held_out(self.kind.strata()[share.rows], seed)  # a share too small to choose by is refused before the work
+        for share in shares:
             run = _Run(self, backbone, before, share, seed)
             (lr, decay), scores = run.chosen()
             provenance = {
@@ -127,6 +131,19 @@ class Finetune:
             yield from run.results(lr, decay, provenance)
         if fingerprint(backbone) != before:
             raise RunError("the backbone that was handed to finetune has changed: only its copy may be trained")
+
+    def _check_batch_norm(self, backbone: nn.Module, asked: Schedule) -> None:
+        """InputError where a step of one image gives a batch norm one value per channel."""
+        if asked.scaled(self.budget, self.fit_batch).batch > 1:
+            return
+        device = next(backbone.parameters()).device
+        with torch.inference_mode():
+            last = copy.deepcopy(backbone).eval()(torch.zeros(1, 3, self.size_px, self.size_px, device=device)).map
+        if last.shape[2] * last.shape[3] == 1:
+            raise InputError(
+                f"batch norm needs two values per channel, and the last map of one image of {self.size_px} px has one: "
+                "give --fit-batch 2 or more, or a larger --size"
+            )
 
 
 class _Run:
@@ -144,6 +161,7 @@ class _Run:
             "budget": task.budget,
             "fit_batch": task.fit_batch,
             "train_images": len(self.train),
+            **({} if task.of is None else {"of": task.of}),
             "torch": torch.__version__,
         }
 

@@ -76,6 +76,20 @@ def _share(strata: NDArray[np.int64], percent: float, seed: int) -> Share:
     return Share(percent, np.flatnonzero(keep), asked=True, raised=raised)
 
 
+def folds_of(images: int, most: int = 5, each: int = 1) -> int:
+    """Folds of cross-validation for so many images, `each` in a fold at least: `most`, or as many as they make.
+
+    InputError where they do not make two.
+    """
+    folds = min(most, images // each)
+    if folds < 2:
+        raise InputError(
+            f"{images} training images are too few to choose a strength of regularisation by cross-validation: "
+            f"{2 * each} or more are needed. Give more images, or a larger share of them with --labels."
+        )
+    return folds
+
+
 def part_of(strata: NDArray[np.int64], percent: float, seed: int, but_one: bool = False) -> NDArray[np.bool_]:
     """(N,) whether each image is in the first `percent` of its class's seeded order, of which there is at least one.
 

@@ -258,6 +258,7 @@ class Landmarks:
             "head": f"1x1 convolution to {CHANNELS}, batch norm, leaky ReLU, fully connected",
             "loss": "Huber, of standardised coordinates",
             "augmentation": "none",
+            "error_over": eyes_told(test),
             "landmarks_missing": [train.missing, test.missing],
             "landmarks_outside_the_view": [train.outside, test.outside],
             "bootstrap_draws": self.draws,
@@ -293,6 +294,19 @@ def scores(truth: NDArray[np.float64], predicted: NDArray[np.float64], table: Ke
     if moving.any():
         told = {"images_with_every_point": len(truth), "targets": int(moving.sum())}
         yield "r2", "R2", "higher", len(truth), bootstrap.r2(truth[:, moving], predicted[:, moving]), told
+
+
+def eyes_told(table: KeypointTable) -> str:
+    """What the error is divided by, in words: inter-ocular means several things."""
+    if not table.eyes:
+        return "the diagonal of the view"
+    if all(len(eye) == 1 for eye in table.eyes):
+        return f"the distance between points {table.eyes[0][0]} and {table.eyes[1][0]}"
+    left, right = (f"{eye[0]} to {eye[-1]}" for eye in table.eyes)
+    return (
+        f"the distance between the means of points {left} and of points {right} (inter-pupil; 300-W's own is between "
+        "the outer corners of the eyes, which is longer)"
+    )
 
 
 def mean_of(values: NDArray[np.float64]) -> tuple[bootstrap.Array, bootstrap.Statistic]:

@@ -9,6 +9,7 @@ Letters: N, M training and test images, D features, T targets.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from whytransfer.tasks import multilabel
 from whytransfer.tasks.bootstrap import Array
 
 FOLDS, VALIDATION = 5, 0.2
+_WIDE = re.compile(r"resnet\d+x3(-small)?")  # not timm's resnext101_32x32d
 PAPERS_PX = 224
 
 
@@ -139,7 +141,7 @@ def weight_decays(backbone: nn.Module, name: str) -> Array:
     shift = 0
     if name == "ssl-invariances":
         arch = str(getattr(backbone, "arch", ""))
-        shift = 2 if any("x3" in part for part in arch.split("+")) else arch.count("+")
+        shift = 2 if any(_WIDE.fullmatch(part) for part in arch.split("+")) else arch.count("+")
     return np.logspace(-6 + 2 * shift, 5 + 2 * shift, 45)
 
 

@@ -24,7 +24,7 @@ from whytransfer.images.targets import box_classes
 from whytransfer.records import Result
 from whytransfer.tasks import bicubic, bootstrap, knn, logistic, multilabel, predictions, protocols, sgd_readout
 from whytransfer.tasks.features import FeatureTable, Progress, extract
-from whytransfer.tasks.labels import Share, shares_of
+from whytransfer.tasks.labels import Share, folds_of, shares_of
 
 # (train features, labels, test features, classes, seed) -> predicted class (M,), what was chosen
 Classifier = Callable[[Tensor, Tensor, Tensor, int, int], tuple[Tensor, dict[str, Any]]]
@@ -36,10 +36,14 @@ FOLDS = 5
 def logistic_predict(
     train: Tensor, labels: Tensor, test: Tensor, classes: int, seed: int
 ) -> tuple[Tensor, dict[str, Any]]:
-    """Class (M,) of test features by logistic regression, C chosen over the whole path by 5-fold cross-validation."""
-    fit = logistic.fit_path(train, labels, classes, folds=FOLDS, seed=seed)
+    """Class (M,) of test features by logistic regression, C chosen over the whole path by 5-fold cross-validation.
+
+    Fewer than five images make as many folds as they are.
+    """
+    folds = folds_of(len(labels), FOLDS)
+    fit = logistic.fit_path(train, labels, classes, folds=folds, seed=seed)
     members = np.bincount(labels.cpu().numpy(), minlength=classes)
-    few = {"classes_with_fewer_images_than_folds": int((members < FOLDS).sum())}
+    few = {"classes_with_fewer_images_than_folds": int((members < folds).sum())}
     return fit.predict(test), {**_of_path(fit, "cv_accuracy"), **few}
 
 
@@ -53,7 +57,7 @@ def _of_path(fit: logistic.Fit, score: str) -> dict[str, Any]:
         "cv_std": [round(float(s), 6) for s in fit.scores.std(1)],
         "cs_out_of_iterations": [c for c, done in zip(fit.cs, fit.done, strict=True) if not done],
         "final_fit_converged": fit.final_done,
-        "folds": FOLDS,
+        "folds": fit.scores.shape[1],
         "standardised": "mean and std of all training features",
         "path_seconds": round(fit.seconds, 3),
     }
@@ -156,7 +160,7 @@ class Objects:
 
     def fit(self, train: Tensor, rows: NDArray[np.int64], test: Tensor, seed: int) -> Fitted:
         """Scores (M, C) of the test images."""
-        fit = multilabel.fit_path(train, self.train[rows], folds=FOLDS, seed=seed)
+        fit = multilabel.fit_path(train, self.train[rows], folds=folds_of(len(rows), FOLDS), seed=seed)
         return fit.logits(test).double().cpu().numpy(), {**_of_path(fit, "cv_mean_ap_area"), **self._classes(rows)}
 
     def published_fit(
@@ -248,13 +252,14 @@ class Readout:
         """Extract once; fit and score for every share of labels; the seed decides folds, shares, weights and draws."""
         seed = self.seed if seed is None else seed
         published = None if self.protocol is None else protocols.PUBLISHED[self.protocol]
+        shares = shares_of(self.kind.strata(), self.labels, seed)  # an impossible one is refused before the work
         views = bicubic.centre_views if published and published.resampling == "bicubic" else None
         take = lambda images: extract(  # noqa: E731
             backbone, images, self.size_px, self.batch, self.stage, self.resize_px, self.progress, views
         )
         train, test = take(self.train), take(self.test)
         settings = self._settings(train, test)
-        for share in shares_of(self.kind.strata(), self.labels, seed):
+        for share in shares:
             started = time.perf_counter()
             vectors = share.of(train.vectors)
             if self.protocol is None:

@@ -23,10 +23,11 @@ from whytransfer.records import Result
 from whytransfer.tasks import bootstrap, kernel, predictions, protocols, ridge
 from whytransfer.tasks.factors import KINDS, Targets, targets_of
 from whytransfer.tasks.features import Progress, extract
-from whytransfer.tasks.labels import Share, shares_of
+from whytransfer.tasks.labels import Share, folds_of, shares_of
 from whytransfer.tasks.readout import data_name, feature_settings, model_name, predictions_folder
 
 Chosen = dict[str, NDArray[np.float64]]  # for each target its alpha, and gamma
+FOLDS = 5
 Fitted = tuple[NDArray[np.float64], Chosen, dict[str, Any]]  # predictions (M, T), chosen, for the provenance
 
 
@@ -75,6 +76,10 @@ class RegressionReadout:
     def run(self, backbone: nn.Module, seed: int | None = None) -> Iterator[Result]:
         """Extract once; fit and score for every share of labels; the seed decides folds, shares and draws."""
         seed = self.seed if seed is None else seed
+        strata = self.train.labels if self.train.classes else np.zeros(len(self.train), dtype=np.int64)
+        shares = shares_of(strata, self.labels, seed)
+        for share in shares:
+            folds_of(len(share.rows), FOLDS, each=2)  # refused before the work
         take = lambda images: extract(  # noqa: E731
             backbone, images, self.size_px, self.batch, self.stage, self.resize_px, self.progress
         )
@@ -82,10 +87,9 @@ class RegressionReadout:
         settings = dict(feature_settings(train, test, self.resize_px))
         if self.protocol is not None:
             settings |= protocols.settings(self.protocol, self.size_px)
-        strata = self.train.labels if self.train.classes else np.zeros(len(self.train), dtype=np.int64)
-        for share in shares_of(strata, self.labels, seed):
+        for share in shares:
             started = time.perf_counter()
-            y = self._targets()[share.rows]
+            y = self._targets(0)[share.rows]
             if self.protocol is None:
                 answer, chosen, how = METHODS[self.method](share.of(train.vectors), y, test.vectors, seed)
             else:
@@ -95,11 +99,11 @@ class RegressionReadout:
             how["fit_seconds"] = round(time.perf_counter() - started, 3)
             yield from self._results(backbone, answer, chosen, share, seed, {**settings, **how})
 
-    def _targets(self) -> NDArray[np.float64]:
-        """Of the training images; ssl-invariances cuts CelebA's landmarks to whole pixels."""
-        y = self.known[0].table
-        cut = self.protocol and self.known[0].kind == "landmarks" and "celeba" in self.train.name.lower()
-        return np.trunc(y) if cut else y
+    def _targets(self, side: int) -> NDArray[np.float64]:
+        """Of the training (0) or the test images (1); ssl-invariances cuts CelebA's landmarks to whole pixels."""
+        known, images = self.known[side], (self.train, self.test)[side]
+        cut = self.protocol and known.kind == "landmarks" and "celeba" in images.name.lower()
+        return np.trunc(known.table) if cut else known.table
 
     def _results(
         self,
@@ -110,7 +114,7 @@ class RegressionReadout:
         seed: int,
         provenance: dict[str, Any],
     ) -> Iterator[Result]:
-        names, truth = self.known[1].names, self.known[1].table
+        names, truth = self.known[1].names, self._targets(1)
         provenance |= {**share.provenance(), "targets": self.known[1].kind, "bootstrap_draws": self.draws}
         keep = predictions_folder(self, self.task, backbone, seed, {**provenance, "percent": share.percent})
         kept = {"predicted": answer.astype(np.float32), "truth": truth.astype(np.float32), "names": np.array(names)}
@@ -141,14 +145,18 @@ def _told(values: NDArray[np.float64], names: tuple[str, ...]) -> dict[str, floa
 
 def by_ridge(train: Tensor, y: NDArray[np.float64], test: Tensor, seed: int) -> Fitted:
     """The path in closed form; each target has its own alpha."""
-    fit = ridge.fit_path(train, y, seed=seed)
-    return fit.predict(test), {"alpha": fit.alphas}, {"standardised": "mean and std of all training features"}
+    folds = folds_of(len(y), FOLDS, each=2)
+    fit = ridge.fit_path(train, y, folds=folds, seed=seed)
+    how = {"standardised": "mean and std of all training features", "folds": folds}
+    return fit.predict(test), {"alpha": fit.alphas}, how
 
 
 def by_kernel(train: Tensor, y: NDArray[np.float64], test: Tensor, seed: int) -> Fitted:
     """The grid of alpha and gamma; each target has its own pair."""
-    fit = kernel.fit_grid(train, y, seed=seed)
-    return fit.predict(test), {"alpha": fit.alphas, "gamma": fit.gammas}, {"standardised": "by the samples of each fit"}
+    folds = folds_of(len(y), FOLDS, each=2)
+    fit = kernel.fit_grid(train, y, folds=folds, seed=seed)
+    how = {"standardised": "by the samples of each fit", "folds": folds}
+    return fit.predict(test), {"alpha": fit.alphas, "gamma": fit.gammas}, how
 
 
 def published_ridge(

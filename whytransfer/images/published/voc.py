@@ -47,27 +47,48 @@ def voc(rest: str) -> AnnotatedFiles:
     """The set named "voc:ROOT[:YEAR[:SPLIT]]" (or "voc:ROOT:SPLIT"), of the only year in ROOT if it is not named.
 
     Splits train, val, trainval and test give boxes; segmentation-train and so on give the label map, the mask of
-    every object, and the box around it.
+    every object, and the box around it. Years joined by + are one set of boxes: 2007+2012:trainval is what papers call
+    VOC07+12.
     """
     root, parts = root_and_parts("voc", rest, ("YEAR", "SPLIT"))
-    year = (parts.pop(0) or None) if parts and parts[0] not in LAYOUT.splits else None
-    folder, split = _year(root, year), LAYOUT.split(parts)
+    years = parts.pop(0).split("+") if parts and parts[0] not in LAYOUT.splits else [""]
+    split = LAYOUT.split(parts)
+    if len(set(years)) < len(years):
+        raise InputError(f"voc:{rest} names a year twice: its images would count twice.")
+    folders = [_year(root, year or None) for year in years]
     segmented = split.startswith("segmentation-")
+    if len(folders) == 1:
+        return _of_year(folders[0], split, segmented)
+    if segmented:
+        raise InputError(f"voc:{rest}: several years are joined for their boxes only; name one year for {split}.")
+    listed = [(folder.name, stem) for folder in folders for stem in _stems(folder, split, segmented)]
+    name = f"{'+'.join(folder.name.lower() for folder in folders)}/{split}"
+    index = unlabelled(Names(f"{year}/JPEGImages/{stem}.jpg" for year, stem in listed))
+    boxes = Boxes(folders[0].parent, Names(f"{year}/Annotations/{stem}" for year, stem in listed))
+    return AnnotatedFiles(folders[0].parent, index, name, boxes)
+
+
+def _of_year(folder: Path, split: str, segmented: bool) -> AnnotatedFiles:
+    stems = _stems(folder, split, segmented)
+    segments, boxes = Segmentations(folder, Names(stems)), Boxes(folder / "Annotations", Names(stems))
+    annotations: Annotations = segments if segmented else boxes
+    index = unlabelled(Names(f"{stem}.jpg" for stem in stems))
+    return AnnotatedFiles(folder / "JPEGImages", index, f"{folder.name.lower()}/{split}", annotations)
+
+
+def _stems(folder: Path, split: str, segmented: bool) -> list[str]:
+    """The names of a split of a year, whose files are all there."""
     listing = f"ImageSets/{'Segmentation' if segmented else 'Main'}/{split.removeprefix('segmentation-')}.txt"
     stems = [fields[0] for _, fields in rows(LAYOUT.find(folder, [listing]))]
     if not stems or not all(stem == os.path.basename(stem) for stem in stems):
         raise InputError(f"voc: {folder / listing} is no list of image names, one per line: copy it again.")
     _require(folder, "JPEGImages", stems, ".jpg")
-    annotations: Annotations
     if segmented:
         _require(folder, "SegmentationClass", stems, ".png")
         _require(folder, "SegmentationObject", stems, ".png")
-        annotations = Segmentations(folder, Names(stems))
     else:
         _require(folder, "Annotations", stems, ".xml")
-        annotations = Boxes(folder / "Annotations", Names(stems))
-    index = unlabelled(Names(f"{stem}.jpg" for stem in stems))
-    return AnnotatedFiles(folder / "JPEGImages", index, f"{folder.name.lower()}/{split}", annotations)
+    return stems
 
 
 class Boxes:
