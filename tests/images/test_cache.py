@@ -148,7 +148,8 @@ def test_a_file_that_may_be_read_again_comes_back(aged, tmp_path, monkeypatch, c
 
 
 def test_an_unreadable_file_of_an_undecodable_name_is_kept_in_the_entry(aged, tmp_path, calls, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("whytransfer.images.cache"), "disabled", True)  # pytest-xdist cannot send such a name
+    # what is logged is sent between the processes of pytest-xdist, which cannot encode such a name
+    monkeypatch.setattr(logging.getLogger("whytransfer.images.cache"), "disabled", True)
     name = os.fsencode(aged / "cat") + b"/\xff.png"
     try:
         with open(name, "wb") as file:
