@@ -121,7 +121,7 @@ def test_safetensors_half_precision_and_files_without_counters(trained, tmp_path
     backbone = load_backbone(tmp_path / "half.safetensors")
     assert {p.dtype for p in backbone.parameters()} == {torch.float32}
     torch.testing.assert_close(backbone.conv1.weight, trained.conv1.weight, rtol=1e-3, atol=1e-3)
-    assert backbone.bn1.num_batches_tracked.item() == 0 and backbone.note == ""
+    assert backbone.bn1.num_batches_tracked.item() == 0 and backbone.note == "stored as float16"
 
 
 @pytest.mark.parametrize("name", names())
