@@ -1,0 +1,141 @@
+"""Where the pixels of a moved picture come from: affine maps, crops and deformations of whole batches, any device.
+
+Coordinates are x to the right and y down; pixel i covers [i, i + 1], so its centre is i + 0.5.
+Letters: N pictures, M values of the parameter, H and W of the picture, h and w of the window that is wanted of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+_REACH = 8  # the published deformation smooths its noise in a window of 17 pixels
+_JITTER_PX, _ELASTIC_PX = 50.0, 1.0
+
+
+@dataclass(frozen=True)
+class Window:
+    """The part of a transformed picture that is wanted: h x w pixels from (top, left)."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def of(self, images: Tensor) -> Tensor:
+        """(..., H, W) -> (..., h, w)."""
+        return images[..., self.top : self.top + self.height, self.left : self.left + self.width]
+
+
+def moved(images: Tensor, inverse: NDArray[np.float64], shift_px: NDArray[np.float64], window: Window) -> Tensor:
+    """(N, 3, H, W) uint8 -> (N, M, 3, h, w) uint8: nearest pixels, black outside, about the picture's centre.
+
+    `inverse` (M, 2, 2) maps offsets from the centre back to those in the picture, after `shift_px` (M, 2) was undone:
+    source = inverse (p - c - shift) + c, as torchvision's affine has it.
+    """
+    height, width = images.shape[2:]
+    m, t = (torch.from_numpy(np.asarray(a, np.float32)).to(images.device) for a in (inverse, shift_px))
+    across = torch.arange(window.width, device=images.device) + window.left + 0.5 - width / 2 - t[:, :1]  # (M, w)
+    down = torch.arange(window.height, device=images.device) + window.top + 0.5 - height / 2 - t[:, 1:]  # (M, h)
+    x = (m[:, 0, :1] * across)[:, None, :] + (m[:, 0, 1:] * down + width / 2)[:, :, None]  # (M, h, w)
+    y = (m[:, 1, :1] * across)[:, None, :] + (m[:, 1, 1:] * down + height / 2)[:, :, None]
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    index = y.int().mul_(width).add_(x.int())  # of what lies inside, cutting is the floor
+    return _gathered(images, torch.where(inside, index, height * width))
+
+
+def _gathered(images: Tensor, index: Tensor) -> Tensor:
+    """Pixels (N, M, 3, h, w) at positions (M, h, w) of the flattened pictures; the position after the last is black."""
+    n, _, height, width = images.shape
+    packed = torch.zeros(n, height * width + 1, 4, dtype=torch.uint8, device=images.device)  # a pixel is one number
+    packed[:, :-1, :3] = images.permute(0, 2, 3, 1).reshape(n, -1, 3)
+    found = packed.view(torch.int32)[..., 0].index_select(1, index.flatten())
+    return found.view(n, *index.shape, 1).view(torch.uint8)[..., :3].movedim(-1, 2)
+
+
+def rotations(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Inverse maps (M, 2, 2) of counter-clockwise rotations (M,)."""
+    a = np.deg2rad(degrees)
+    return np.stack([np.stack([np.cos(a), -np.sin(a)], -1), np.stack([np.sin(a), np.cos(a)], -1)], -2)
+
+
+def shears(x_degrees: NDArray[np.float64], y_degrees: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Inverse maps (M, 2, 2) of shears: y first, then x, as torchvision's affine has it."""
+    x, y = np.tan(np.deg2rad(x_degrees)), np.tan(np.deg2rad(y_degrees))
+    return np.stack([np.stack([1 + x * y, x], -1), np.stack([y, np.ones_like(y)], -1)], -2)
+
+
+def cropped(images: Tensor, boxes_px: NDArray[np.float64], size_px: int) -> Tensor:
+    """(N, 3, H, W) -> (N, M, 3, S, S) float32 levels: boxes (M, 4) of top, left, height and width, resized.
+
+    Corners are rounded as PIL's crop does, pixels outside the picture are black, shrinking is antialiased.
+    """
+    views = []
+    for top, left, height, width in boxes_px.tolist():
+        edges = [round(edge) for edge in (left, left + width, top, top + height)]
+        part = _cut(images, *edges).float()
+        views.append(F.interpolate(part, (size_px, size_px), mode="bilinear", antialias=True, align_corners=False))
+    return torch.stack(views, dim=1).clamp_(0, 255)
+
+
+def _cut(images: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:
+    height, width = images.shape[2:]
+    over = [max(0, right - width), max(0, bottom - height)]
+    padded = F.pad(images, (0, over[0], 0, over[1])) if any(over) else images
+    return padded[..., top:bottom, left:right]
+
+
+def smoothed(x: Tensor, kernels: Tensor) -> Tensor:
+    """(B, M, H, W) float32, each of M by its own odd row of weights (M, taps) in both directions; borders mirrored."""
+    m, taps = kernels.shape
+    x = F.pad(x, [taps // 2] * 4, mode="reflect")
+    x = F.conv2d(x, kernels[:, None, None, :], groups=m)
+    return F.conv2d(x, kernels[:, None, :, None], groups=m)
+
+
+def gaussians(sigmas_px: Tensor, taps: int) -> Tensor:
+    """(M,) -> (M, taps) weights that add up to 1, an odd number of them."""
+    at = torch.arange(taps, dtype=torch.float64) - taps // 2
+    weights = torch.exp(-0.5 * (at / sigmas_px.double()[:, None]) ** 2)
+    return (weights / weights.sum(1, keepdim=True)).float()
+
+
+def deformed(images: Tensor, values: NDArray[np.float64], scale: float, seed: int, window: Window) -> Tensor:
+    """(N, 3, H, W) -> (N, M, 3, h, w) float32 levels: a random affine map and smooth noise, borders mirrored.
+
+    The law of albumentations' ElasticTransform with alpha 1, alpha_affine 50 and the approximation of the noise by a
+    window of 17 pixels; lengths times `scale`. `values` (M, 2) are the noise's smoothness and the number of the warp:
+    a warp is a function of (seed, number), so every picture and every backbone meets the same ones.
+    paper: warps of an unseeded generator, of every picture its own, in two interpolations; here in one.
+    """
+    height, width = images.shape[2:]
+    number = [np.random.default_rng([seed, int(n)]) for n in values[:, 1]]
+    affine = np.stack([_jittered(rng, height, width, scale) for rng in number])  # (M, 2, 3)
+    noise = np.stack([rng.random((2, height, width), dtype=np.float32) for rng in number], axis=1) * 2 - 1
+    kernels = gaussians(torch.from_numpy(values[:, 0] * scale), 2 * _REACH + 1)
+    kernels, elastic = kernels.to(images.device), torch.from_numpy(noise).to(images.device)
+    elastic = window.of(smoothed(elastic, kernels)) * (_ELASTIC_PX * scale)  # (2, M, h, w)
+    x = torch.arange(window.width, device=images.device) + window.left + elastic[0]
+    y = (torch.arange(window.height, device=images.device) + window.top)[:, None] + elastic[1]
+    a = torch.from_numpy(affine.astype(np.float32)).to(images.device)[..., None, None]  # (M, 2, 3, 1, 1)
+    source_x = a[:, 0, 0] * x + a[:, 0, 1] * y + a[:, 0, 2]
+    source_y = a[:, 1, 0] * x + a[:, 1, 1] * y + a[:, 1, 2]
+    at = torch.stack([source_x * (2 / (width - 1)) - 1, source_y * (2 / (height - 1)) - 1], dim=-1)  # (M, h, w, 2)
+    taken = [
+        F.grid_sample(image.float().expand(len(values), -1, -1, -1), at, padding_mode="reflection", align_corners=True)
+        for image in images
+    ]
+    return torch.stack(taken)
+
+
+def _jittered(rng: np.random.Generator, height: int, width: int, scale: float) -> NDArray[np.float64]:
+    """The map (2, 3) from pixels of the warped picture to the picture, three points of which move up to 50 pixels."""
+    middle, arm = np.array([height // 2, width // 2], dtype=np.float64), min(height, width) // 3
+    points = np.array([middle + arm, [middle[0] + arm, middle[1] - arm], middle - arm])
+    there = points + rng.uniform(-_JITTER_PX * scale, _JITTER_PX * scale, points.shape)
+    return np.linalg.solve(np.hstack([there, np.ones((3, 1))]), points).T
