@@ -133,7 +133,7 @@ def _blended(base: Tensor, images: Tensor, values: Values, how: _How) -> Tensor:
 def _luma(images: Tensor) -> Tensor:
     """(N, 3, H, W) -> (N, 1, H, W) in whole levels, ITU-R 601, as PIL rounds it."""
     r, g, b = images.float().unbind(1)
-    return (0.299 * r + 0.587 * g + 0.114 * b + 0.5).floor_()[:, None]
+    return (19595 * r + 38470 * g + 7471 * b + 32768).div_(65536).floor_()[:, None]  # exact: below 2^24
 
 
 def _brightness(images: Tensor, values: Values, how: _How) -> Tensor:

@@ -173,7 +173,8 @@ _NUMBER = r"(?P<object>\d+)"
 ANY = Layout("view", (), "a folder of views for each group, group/view.png", _folders)
 LAYOUTS: dict[str, Layout] = {
     "coil100": Layout(
-        "viewpoint", ("COIL100", "coil-100"), "obj1__0.png ... obj100__355.png", _by(rf"obj{_NUMBER}__\d+\.png", "object")
+        "viewpoint", ("COIL100", "coil-100"), "obj1__0.png ... obj100__355.png",
+        _by(rf"obj{_NUMBER}__\d+\.png", "object"),
     ),
     "coil20": Layout(
         "viewpoint", ("COIL20", "coil-20-proc", "coil-20"), "obj1__0.png ... obj20__71.png",
@@ -199,7 +200,9 @@ LAYOUTS: dict[str, Layout] = {
     "alot-illumination": Layout(
         "light direction", ("ALOT",), "ID/ID_c{1-4}l{1,2,3,4,5,8}[r60|r120|r180].png", _alot_illumination
     ),
-    "alot-temperature": Layout("light colour", ("ALOT",), "ID/ID_c{1-4}i.png and ID/ID_c{1-4}l8.png", _alot_temperature),
+    "alot-temperature": Layout(
+        "light colour", ("ALOT",), "ID/ID_c{1-4}i.png and ID/ID_c{1-4}l8.png", _alot_temperature
+    ),
     "dali": Layout(
         "deformation", ("DaLI/input/png", "input/png"), "{01..12}/*.png", _by(rf"{_NUMBER}/[^/]+\.png", "object")
     ),
