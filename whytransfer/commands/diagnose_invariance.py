@@ -15,6 +15,7 @@ from whytransfer.errors import InputError
 
 COUNTS = {"corrected": 200, "paper": 1000}  # pictures that are transformed
 VALUES = {"corrected": 16, "paper": None}  # of each curve; None: all of the published grid
+OWN = ("invariance", "real invariance", "trade-off", "transfer map")  # results that are no task's score
 
 
 class DiagnoseInvarianceSettings(Settings):
@@ -109,6 +110,7 @@ def run(s: DiagnoseInvarianceSettings) -> Iterator[Any]:
     from whytransfer.backbones.load import load_backbone
     from whytransfer.commands.pretrain import device_of
     from whytransfer.commands.transfer import _keep, kept_results, sizes_of
+    from whytransfer.diagnosis.transfer_map import results_of
     from whytransfer.progress import say
     from whytransfer.runs import writable_folder
 
@@ -129,7 +131,7 @@ def run(s: DiagnoseInvarianceSettings) -> Iterator[Any]:
             found += results
             yield from results
     correlations = _correlations(s, found, families, scored)
-    over_all = [_signed(r, s, sizes[0]) for r in _results_of(s, correlations, found)]
+    over_all = [_signed(r, s, sizes[0]) for r in results_of(correlations, found[0].data, s.seed, s.mode)]
     _keep(s.out, over_all)
     yield from over_all
     if s.figures:
@@ -137,7 +139,7 @@ def run(s: DiagnoseInvarianceSettings) -> Iterator[Any]:
 
         most = s.values or VALUES[s.mode]
         (s.out / "figures").mkdir(parents=True, exist_ok=True)
-        draw([r for r in found if "stage" in r.provenance], s.out / "figures", s.mode, most, correlations["map"])
+        draw([r for r in found if r.task in OWN], s.out / "figures", s.mode, most, correlations["transfer map"])
 
 
 class _Sources:
@@ -277,13 +279,7 @@ def _latent(
                     "train_fingerprint": str(fingerprint_of(train)), "test_fingerprint": str(fingerprint_of(test)),
                     "options": {"stage": stage} if stage != "vector" else {},
                 }  # fmt: skip
-                results = _with(list(diagnosis.run(backbone)), content)
-            yield [dataclasses.replace(r, provenance=_without_stage(r.provenance)) for r in results]
-
-
-def _without_stage(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """`stage` is what the figures of this diagnosis look for; a readout's is called so too."""
-    return {("feature_stage" if key == "stage" else key): value for key, value in provenance.items()}
+                yield _with(list(diagnosis.run(backbone)), content)
 
 
 def _with(results: Sequence[Any], content: Mapping[str, Any]) -> list[Any]:
@@ -330,7 +326,7 @@ def _family(spec: str) -> str:
 def _correlations(
     s: DiagnoseInvarianceSettings, found: Sequence[Any], families: Mapping[str, str], scored: Sequence[Any]
 ) -> dict[str, list[Any]]:
-    """{"trade-off": spatial with appearance, "map": every similarity with every score} over the backbones."""
+    """{"trade-off": spatial with appearance, "transfer map": every similarity with every score} over the backbones."""
     from whytransfer.diagnosis.grids import GROUPS, NAMES
     from whytransfer.diagnosis.transfer_map import correlate, scores_of, transfer_map
     from whytransfer.progress import say
@@ -344,32 +340,12 @@ def _correlations(
     both = similar.get("spatial"), similar.get("appearance")
     across = correlate(*both, ("spatial", "appearance"), families) if all(both) else None  # type: ignore[arg-type]
     if not scored:
-        return {"trade-off": [across] if across else [], "map": []}
+        return {"trade-off": [across] if across else [], "transfer map": []}
     weights = {r.model: r.provenance["weights_sha256"] for r in found}
-    own = ("invariance", "real invariance", "trade-off", "transfer map")
-    scores, others = scores_of(scored, weights, own)
+    scores, others = scores_of(scored, weights, OWN)
     if others:
         say(f"note: {others} scores are of backbones of the same names and other weights; they are left out")
-    return {"trade-off": [across] if across else [], "map": transfer_map(similar, scores, families)}
-
-
-def _results_of(
-    s: DiagnoseInvarianceSettings, correlations: Mapping[str, Sequence[Any]], found: Sequence[Any]
-) -> Iterator[Any]:
-    from whytransfer.records import Result
-
-    for task, parts in (("trade-off", correlations["trade-off"]), ("transfer map", correlations["map"])):
-        for c in parts:
-            how = {
-                "models": list(c.models), "without_family": dict(c.without), "sign_holds": c.sign_holds,
-                "interval": "Bonett and Wright 2000, over models",
-                "options": {"models": list(c.models), "mode": s.mode},
-            }  # fmt: skip
-            name = f"{len(c.models)} backbones"
-            yield Result(
-                name, found[0].data, task, f"{c.x} with {c.y}", c.rho, "rank correlation", "higher", len(c.models),
-                s.seed, c.low, c.high, how,
-            )  # fmt: skip
+    return {"trade-off": [across] if across else [], "transfer map": transfer_map(similar, scores, families)}
 
 
 def show(s: DiagnoseInvarianceSettings) -> None:
@@ -390,11 +366,14 @@ def _told(s: DiagnoseInvarianceSettings, results: Sequence[Any]) -> Iterator[str
     """Prints the tables; yields the lines below them."""
     models = list(s.backbone)
     similar = [r for r in results if r.provenance.get("measure") == "similarity"]
-    for task, title in (("invariance", "Invariance to synthetic transforms"), ("real invariance", "to real changes")):
+    for task, title in (
+        ("invariance", "Invariance to synthetic transforms"),
+        ("real invariance", "Invariance to real changes"),
+    ):
         part = [r for r in similar if r.task == task]
         names = sorted(dict.fromkeys((r.data if "real" in task else "", r.metric) for r in part), key=lambda n: n[0])
         cell = {
-            ((r.data if "real" in task else "", r.metric), r.model): f"{r.value:.2f} {interval_text3(r)}" for r in part
+            ((r.data if "real" in task else "", r.metric), r.model): f"{r.value:.3f} {interval_text(r)}" for r in part
         }
         if part:
             rows = [[" ".join(filter(None, n)), *(cell.get((n, m), "") for m in models)] for n in names]
@@ -409,8 +388,3 @@ def _told(s: DiagnoseInvarianceSettings, results: Sequence[Any]) -> Iterator[str
         if r.task == "trade-off" or (r.low is not None and r.low * r.high > 0):
             ends = f"[{r.low:+.2f}, {r.high:+.2f}] over {r.n} backbones"
             yield f"{r.metric}: rank correlation {r.value:+.2f} {ends}{held}"
-
-
-def interval_text3(result: Any) -> str:
-    """The interval with two digits, empty where there is none."""
-    return "" if result.low is None else f"[{result.low:.2f}, {result.high:.2f}]"

@@ -38,6 +38,7 @@ Table = NDArray[np.float64]  # (N, J)
 TASK = "invariance"
 MEASURES = {"similarity": ("cosine", "higher"), "distance": ("Mahalanobis", "lower")}
 TOGETHER = 16  # pictures that share the index maps of a batch
+ROOM = 1 << 26  # numbers of all transformed pictures of a batch: mode paper has them at the files' own size
 RIDGE = 1e-10  # on the covariance of untrained networks, in the published code
 
 
@@ -263,7 +264,7 @@ class _Measured:
         found = {f"{measure}_{stage}": np.full(shape, np.nan) for stage in a.stages for measure in MEASURES}
         with torch.inference_mode():
             for index, sources in self._sources():
-                step = max(1, a.batch // len(sources))
+                step = max(1, min(a.batch // len(sources), ROOM // sources.numel()))
                 for first in range(0, len(values), step):
                     part = values[first : first + step]
                     views = transformed(name, sources, part, a.size_px, a.mode, self.seed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from whytransfer.errors import InputError
+from whytransfer.records import Result
 
 Values = NDArray[np.float64]  # (M,) one number per model
 FEWEST = 4  # models for an interval
@@ -120,3 +121,18 @@ def transfer_map(
     pairs = [(x, y) for y in scores for x in invariances]
     found = (correlate(invariances[x], scores[y], (x, y), families) for x, y in pairs)
     return [correlation for correlation in found if correlation is not None]
+
+
+def results_of(correlations: Mapping[str, Sequence[Correlation]], data: str, seed: int, mode: str) -> Iterator[Result]:
+    """Correlations {task: ...} as Results, whose model is "K backbones"; n is their number."""
+    for task, found in correlations.items():
+        for c in found:
+            how = {
+                "models": list(c.models), "without_family": dict(c.without), "sign_holds": c.sign_holds,
+                "interval": "Bonett & Wright 2000, over models",
+                "options": {"models": list(c.models), "mode": mode},
+            }  # fmt: skip
+            yield Result(
+                f"{len(c.models)} backbones", data, task, f"{c.x} with {c.y}", c.rho, "rank correlation", "higher",
+                len(c.models), seed, c.low, c.high, how,
+            )  # fmt: skip
