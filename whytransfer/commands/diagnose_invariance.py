@@ -384,7 +384,9 @@ def _told(s: DiagnoseInvarianceSettings, results: Sequence[Any]) -> Iterator[str
         rows = [[f"{n[0]} {n[1]}", *(cell.get((n, m), "") for m in models)] for n in dict.fromkeys(k[0] for k in cell)]
         print_table("Latent factors in the features: R2 (95 % interval)", ["", *models], rows)
     for r in (r for r in results if r.task in ("trade-off", "transfer map")):
-        held = "" if r.provenance["sign_holds"] else "; its sign rests on one family"
+        alone = len(r.provenance["without_family"]) < 2
+        rests = "; all are of one family" if alone else "; its sign rests on one family"
+        held = "" if r.provenance["sign_holds"] else rests
         if r.task == "trade-off" or (r.low is not None and r.low * r.high > 0):
             ends = f"[{r.low:+.2f}, {r.high:+.2f}] over {r.n} backbones"
             yield f"{r.metric}: rank correlation {r.value:+.2f} {ends}{held}"

@@ -89,7 +89,7 @@ def _curves(
         if not part:
             continue
         base = alt.Chart(alt.Data(values=part)).encode(
-            x=alt.X("x:Q", title=part[0]["of"], scale=alt.Scale(zero=False)), color=_colour(alt, labels)
+            x=alt.X("x:Q", title=part[0]["of"], scale=alt.Scale(zero=False, nice=False)), color=_colour(alt, labels)
         )
         scale = (
             alt.Scale(domain=[min(0.0, *(r["low"] or 0 for r in rows)), 1])
@@ -109,7 +109,12 @@ def _curves(
 
 
 def _colour(alt: Any, labels: Mapping[str, str]) -> Any:
-    return alt.Color("model:N", title="backbone", sort=list(labels.values()), legend=alt.Legend(orient="top"))
+    return alt.Color(
+        "model:N",
+        title="backbone",
+        sort=list(labels.values()),
+        legend=alt.Legend(orient="top", symbolOpacity=1, labelLimit=300),
+    )
 
 
 def _row(r: Result, labels: Mapping[str, str], what: str) -> dict[str, Any]:
@@ -159,9 +164,10 @@ def _trade_off(results: Sequence[Result], labels: Mapping[str, str], folder: Pat
     base = alt.Chart(alt.Data(values=rows)).encode(
         x=alt.X("spatial:Q", title="spatial invariance (cosine)", scale=scale),
         y=alt.Y("appearance:Q", title="appearance invariance (cosine)", scale=scale),
-        color=alt.Color("model:N", legend=None, sort=list(labels.values())),
+        color=alt.Color("model:N", title="backbone", sort=list(labels.values()), legend=alt.Legend(labelLimit=300)),
     )
-    layers = [base.mark_point(filled=True, size=70), base.mark_text(align="left", dx=8, dy=-8).encode(text="model:N")]
+    shape = alt.Shape("model:N", title="backbone", sort=list(labels.values()))
+    layers = [base.mark_point(filled=True, size=90, opacity=1).encode(shape=shape)]
     if rows[0]["spatial_low"] is not None:
         layers = [
             base.mark_rule().encode(x="spatial_low:Q", x2="spatial_high:Q"),
