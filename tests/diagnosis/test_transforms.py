@@ -62,7 +62,7 @@ def levels(image):
 @pytest.mark.parametrize("name", [n for n in grids.NAMES if n != "deform"])
 def test_each_transform_is_torchvisions(name, mode):
     values = grids.grid(name, mode)
-    values = values[3::37] if len(values) > 99 else values  # odd ones: no source lies between two pixels
+    values = values[3::40] if len(values) > 99 else values  # at 3, 43, ... no scale has a source between two pixels
     images = transforms.pictures_of([picture()], SIZE, mode, "cpu")
     views = transforms.transformed(name, images, values, SIZE, mode)
     assert views.shape == (1, len(values), 3, SIZE, SIZE) and views.dtype == torch.float32
