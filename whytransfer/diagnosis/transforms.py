@@ -29,6 +29,7 @@ from whytransfer.diagnosis.warps import Window
 from whytransfer.errors import unknown_name
 from whytransfer.views.engine import eval_views
 
+UNIT = 1 / 255  # of a level of 8 bits
 VIEW_PX, CANVAS_PX = 224, 256  # of the published code, for which its lengths are given
 
 
@@ -47,7 +48,7 @@ def pictures_of(pixels: Sequence[NDArray[np.uint8]], size_px: int, mode: Mode, d
 
 def clean(images: Tensor, size_px: int, mode: Mode) -> Tensor:
     """The untouched views (N, 3, S, S) float32 in [0, 1] of `pictures_of`."""
-    return _resized(images, size_px) if mode == "paper" else _middle(images, size_px).of(images).float().div_(255)
+    return _resized(images, size_px) if mode == "paper" else _middle(images, size_px).of(images).float().mul_(UNIT)
 
 
 def transformed(name: str, images: Tensor, values: Values, size_px: int, mode: Mode, seed: int = 0) -> Tensor:
@@ -57,9 +58,9 @@ def transformed(name: str, images: Tensor, values: Values, size_px: int, mode: M
     window = _middle(images, size_px) if mode == "corrected" else Window(0, 0, *images.shape[2:])
     made = OPERATIONS[name](images, values, _How(size_px, mode, seed, window))
     if mode == "corrected":
-        return made.float().div_(255) if made.dtype == torch.uint8 else made.div_(255)
+        return made.float().mul_(UNIT) if made.dtype == torch.uint8 else made
     if name == "resized_crop":
-        return made.round_().div_(255)
+        return made.round_().mul_(UNIT)
     return _resized(made.to(torch.uint8).flatten(0, 1), size_px).unflatten(0, made.shape[:2])
 
 
@@ -69,6 +70,7 @@ class _How:
     def __init__(self, size_px: int, mode: Mode, seed: int, window: Window) -> None:
         self.size_px, self.seed, self.window, self.paper = size_px, seed, window, mode == "paper"
         self.scale = 1.0 if self.paper else size_px / VIEW_PX
+        self.unit = 1.0 if self.paper else UNIT  # of what is no uint8: a picture still to be resized has 8 bits
 
 
 def _middle(images: Tensor, size_px: int) -> Window:
@@ -79,14 +81,14 @@ def _middle(images: Tensor, size_px: int) -> Window:
 def _resized(images: Tensor, size_px: int) -> Tensor:
     """(B, 3, H, W) uint8 -> (B, 3, S, S): shorter side to C, then the middle."""
     small = tv.resize(images.contiguous(memory_format=torch.channels_last), [canvas_px(size_px)], antialias=True)
-    return tv.center_crop(small, [size_px, size_px]).float().div_(255)
+    return tv.center_crop(small, [size_px, size_px]).float().mul_(UNIT)
 
 
 # ---------------------------------------------------------------- spatial
 
 
 def _rotation(images: Tensor, values: Values, how: _How) -> Tensor:
-    return warps.moved(images, warps.rotations(values[:, 0]), np.zeros((len(values), 2)), how.window)
+    return warps.moved(images, warps.rotations(values[:, 0]), np.zeros((len(values), 2)), how.window, how.unit)
 
 
 def _stray(count: int, how: _How) -> NDArray[np.float64]:
@@ -95,24 +97,25 @@ def _stray(count: int, how: _How) -> NDArray[np.float64]:
 
 
 def _translation(images: Tensor, values: Values, how: _How) -> Tensor:
-    return warps.moved(images, _stray(len(values), how), values * how.scale, how.window)
+    return warps.moved(images, _stray(len(values), how), values * how.scale, how.window, how.unit)
 
 
 def _scale(images: Tensor, values: Values, how: _How) -> Tensor:
     inverse = _stray(len(values), how) / values[:, :, None]
-    return warps.moved(images, inverse, np.zeros((len(values), 2)), how.window)
+    return warps.moved(images, inverse, np.zeros((len(values), 2)), how.window, how.unit)
 
 
 def _shear(images: Tensor, values: Values, how: _How) -> Tensor:
-    return warps.moved(images, warps.shears(values[:, 0], values[:, 1]), np.zeros((len(values), 2)), how.window)
+    inverse = warps.shears(values[:, 0], values[:, 1])
+    return warps.moved(images, inverse, np.zeros((len(values), 2)), how.window, how.unit)
 
 
 def _resized_crop(images: Tensor, values: Values, how: _How) -> Tensor:
-    return warps.cropped(images, values * how.scale, how.size_px)
+    return warps.cropped(images, values * how.scale, how.size_px, how.unit)
 
 
 def _deform(images: Tensor, values: Values, how: _How) -> Tensor:
-    return warps.deformed(images, values, how.scale, how.seed, how.window)
+    return warps.deformed(images, values, how.scale, how.seed, how.window, how.unit)
 
 
 # ---------------------------------------------------------------- appearance
@@ -126,8 +129,8 @@ def _column(values: Values, images: Tensor) -> Tensor:
 def _blended(base: Tensor, images: Tensor, values: Values, how: _How) -> Tensor:
     """base + factor (image - base), cut to what 8 bits hold; base (N, 3 or 1, H, W) or (N, 1, 1, 1)."""
     base = base if base.shape[-1] == 1 else how.window.of(base)
-    seen = how.window.of(images).float()[:, None]
-    return torch.lerp(base[:, None].expand_as(seen), seen, _column(values, images)).clamp_(0, 255)
+    seen, base = how.window.of(images).float()[:, None] * how.unit, base[:, None] * how.unit
+    return torch.lerp(base.expand_as(seen), seen, _column(values, images)).clamp_(0, 255 * how.unit)
 
 
 def _luma(images: Tensor) -> Tensor:
@@ -161,7 +164,7 @@ def _sharpness(images: Tensor, values: Values, how: _How) -> Tensor:
 def _hue(images: Tensor, values: Values, how: _How) -> Tensor:
     """Turn the HSV circle: channel = V - C clamp(2 - |t - 2|, 0, 1), t = sixths of the circle from the channel."""
     turns = np.trunc(values * 255) / 255 if how.paper else values
-    x = how.window.of(images).float()
+    x = how.window.of(images).float() * how.unit
     top, place = x.max(1, keepdim=True)
     chroma = top - x.amin(1, keepdim=True)
     left, right = x.roll(-1, 1).gather(1, place), x.roll(-2, 1).gather(1, place)  # the next channel, and the one after
@@ -176,12 +179,10 @@ def _blur(images: Tensor, values: Values, how: _How) -> Tensor:
     """A Gaussian in a window of a tenth of the view (23 pixels at 224), borders mirrored."""
     reach = how.size_px // 20
     kernels = warps.gaussians(torch.from_numpy(values[:, 0] * how.scale), 2 * reach + 1).to(images.device)
-    window, (height, width) = how.window, images.shape[2:]
-    top, left = max(0, window.top - reach), max(0, window.left - reach)  # only what the window needs
-    bottom, right = min(height, window.top + window.height + reach), min(width, window.left + window.width + reach)
-    x = images[..., top:bottom, left:right].float().flatten(0, 1)[:, None].expand(-1, len(values), -1, -1)
-    made = Window(window.top - top, window.left - left, window.height, window.width).of(warps.smoothed(x, kernels))
-    return made.unflatten(0, (-1, 3)).transpose(1, 2)
+    if how.paper:  # pictures of any size, for which a matrix over all their rows may be too large
+        x = images.float().flatten(0, 1)[:, None].expand(-1, len(values), -1, -1)
+        return warps.smoothed(x, kernels).unflatten(0, (-1, 3)).transpose(1, 2)
+    return torch.stack([warps.blurred(image.float() * how.unit, kernels, how.window) for image in images])
 
 
 def _posterize(images: Tensor, values: Values, how: _How) -> Tensor:

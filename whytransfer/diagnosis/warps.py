@@ -32,10 +32,12 @@ class Window:
         return images[..., self.top : self.top + self.height, self.left : self.left + self.width]
 
 
-def moved(images: Tensor, inverse: NDArray[np.float64], shift_px: NDArray[np.float64], window: Window) -> Tensor:
-    """(N, 3, H, W) uint8 -> (N, M, 3, h, w) uint8: nearest pixels, black outside, about the picture's centre.
+def moved(
+    images: Tensor, inverse: NDArray[np.float64], shift_px: NDArray[np.float64], window: Window, unit: float = 1.0
+) -> Tensor:
+    """(N, 3, H, W) uint8 -> (N, M, 3, h, w) float32, levels times `unit`: nearest pixels, black outside the picture.
 
-    `inverse` (M, 2, 2) maps offsets from the centre back to those in the picture, after `shift_px` (M, 2) was undone:
+    `inverse` (M, 2, 2) maps offsets from the picture's centre back, after `shift_px` (M, 2) was undone:
     source = inverse (p - c - shift) + c, as torchvision's affine has it.
     """
     height, width = images.shape[2:]
@@ -46,16 +48,20 @@ def moved(images: Tensor, inverse: NDArray[np.float64], shift_px: NDArray[np.flo
     y = (m[:, 1, :1] * across)[:, None, :] + (m[:, 1, 1:] * down + height / 2)[:, :, None]
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     index = y.int().mul_(width).add_(x.int())  # of what lies inside, cutting is the floor
-    return _gathered(images, torch.where(inside, index, height * width))
+    return _gathered(images, torch.where(inside, index, height * width), unit)
 
 
-def _gathered(images: Tensor, index: Tensor) -> Tensor:
-    """Pixels (N, M, 3, h, w) at positions (M, h, w) of the flattened pictures; the position after the last is black."""
+def _gathered(images: Tensor, index: Tensor, unit: float) -> Tensor:
+    """Levels times `unit` (N, M, 3, h, w) of the pixels at positions (M, h, w) of flattened pictures; past them black."""
     n, _, height, width = images.shape
     packed = torch.zeros(n, height * width + 1, 4, dtype=torch.uint8, device=images.device)  # a pixel is one number
     packed[:, :-1, :3] = images.permute(0, 2, 3, 1).reshape(n, -1, 3)
     found = packed.view(torch.int32)[..., 0].index_select(1, index.flatten())
-    return found.view(n, *index.shape, 1).view(torch.uint8)[..., :3].movedim(-1, 2)
+    made = torch.empty(n, len(index), 3, *index.shape[1:], device=images.device)
+    for channel in range(3):
+        level = (found >> (8 * channel)) & 255
+        torch.mul(level.view(n, *index.shape), unit, out=made[:, :, channel])
+    return made
 
 
 def rotations(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -70,17 +76,18 @@ def shears(x_degrees: NDArray[np.float64], y_degrees: NDArray[np.float64]) -> ND
     return np.stack([np.stack([1 + x * y, x], -1), np.stack([y, np.ones_like(y)], -1)], -2)
 
 
-def cropped(images: Tensor, boxes_px: NDArray[np.float64], size_px: int) -> Tensor:
-    """(N, 3, H, W) -> (N, M, 3, S, S) float32 levels: boxes (M, 4) of top, left, height and width, resized.
+def cropped(images: Tensor, boxes_px: NDArray[np.float64], size_px: int, unit: float = 1.0) -> Tensor:
+    """(N, 3, H, W) -> (N, M, 3, S, S) float32, levels times `unit`: boxes (M, 4) resized: top, left, height, width.
 
     Corners are rounded as PIL's crop does, pixels outside the picture are black, shrinking is antialiased.
     """
     views = []
     for top, left, height, width in boxes_px.tolist():
         edges = [round(edge) for edge in (left, left + width, top, top + height)]
-        part = _cut(images, *edges).float()
-        views.append(F.interpolate(part, (size_px, size_px), mode="bilinear", antialias=True, align_corners=False))
-    return torch.stack(views, dim=1).clamp_(0, 255)
+        part = _cut(images, *edges).float().mul_(unit)
+        shrinks = max(part.shape[2:]) > size_px  # enlarging, both ways are one, and the plain one is faster
+        views.append(F.interpolate(part, (size_px, size_px), mode="bilinear", antialias=shrinks, align_corners=False))
+    return torch.stack(views, dim=1).clamp_(0, 255 * unit)
 
 
 def _cut(images: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:
@@ -88,6 +95,26 @@ def _cut(images: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor
     over = [max(0, right - width), max(0, bottom - height)]
     padded = F.pad(images, (0, over[0], 0, over[1])) if any(over) else images
     return padded[..., top:bottom, left:right]
+
+
+def blurred(x: Tensor, kernels: Tensor, window: Window) -> Tensor:
+    """(C, H, W) float32 -> (M, C, h, w), each of M by its own symmetric row of weights (M, taps); borders mirrored.
+
+    Across, pixels at equal distances are added once for all M and one matrix product weighs them; down, each has a
+    matrix of its own.
+    """
+    reach, height = kernels.shape[1] // 2, x.shape[1]
+    wide = F.pad(x[None], (reach, reach, 0, 0), mode="reflect")[0]
+    shifted = [wide[..., window.left + k : window.left + k + window.width] for k in range(2 * reach + 1)]
+    pairs = [shifted[reach], *(shifted[reach - d] + shifted[reach + d] for d in range(1, reach + 1))]
+    across = kernels[:, reach:] @ torch.stack(pairs).flatten(1)
+    rows = torch.arange(window.height, device=x.device)[:, None] + window.top
+    taken = rows + torch.arange(-reach, reach + 1, device=x.device)  # (h, taps)
+    taken = taken.abs()
+    taken = torch.where(taken >= height, 2 * (height - 1) - taken, taken)
+    weights = torch.zeros(len(kernels), window.height, height, device=x.device)
+    weights.scatter_add_(2, taken.expand(len(kernels), -1, -1), kernels[:, None].expand(-1, window.height, -1))
+    return weights[:, None] @ across.view(len(kernels), len(x), height, window.width)
 
 
 def smoothed(x: Tensor, kernels: Tensor) -> Tensor:
@@ -105,10 +132,12 @@ def gaussians(sigmas_px: Tensor, taps: int) -> Tensor:
     return (weights / weights.sum(1, keepdim=True)).float()
 
 
-def deformed(images: Tensor, values: NDArray[np.float64], scale: float, seed: int, window: Window) -> Tensor:
-    """(N, 3, H, W) -> (N, M, 3, h, w) float32 levels: a random affine map and smooth noise, borders mirrored.
+def deformed(
+    images: Tensor, values: NDArray[np.float64], scale: float, seed: int, window: Window, unit: float = 1.0
+) -> Tensor:
+    """(N, 3, H, W) -> (N, M, 3, h, w) float32, levels times `unit`: a random affine map and smooth noise.
 
-    The law of albumentations' ElasticTransform with alpha 1, alpha_affine 50 and the approximation of the noise by a
+    Borders are mirrored. The law of albumentations' ElasticTransform with alpha 1, alpha_affine 50 and the approximation of the noise by a
     window of 17 pixels; lengths times `scale`. `values` (M, 2) are the noise's smoothness and the number of the warp:
     a warp is a function of (seed, number), so every picture and every backbone meets the same ones.
     paper: warps of an unseeded generator, of every picture its own, in two interpolations; here in one.
@@ -126,11 +155,8 @@ def deformed(images: Tensor, values: NDArray[np.float64], scale: float, seed: in
     source_x = a[:, 0, 0] * x + a[:, 0, 1] * y + a[:, 0, 2]
     source_y = a[:, 1, 0] * x + a[:, 1, 1] * y + a[:, 1, 2]
     at = torch.stack([source_x * (2 / (width - 1)) - 1, source_y * (2 / (height - 1)) - 1], dim=-1)  # (M, h, w, 2)
-    taken = [
-        F.grid_sample(image.float().expand(len(values), -1, -1, -1), at, padding_mode="reflection", align_corners=True)
-        for image in images
-    ]
-    return torch.stack(taken)
+    sources = ((image.float() * unit).expand(len(values), -1, -1, -1) for image in images)
+    return torch.stack([F.grid_sample(x, at, padding_mode="reflection", align_corners=True) for x in sources])
 
 
 def _jittered(rng: np.random.Generator, height: int, width: int, scale: float) -> NDArray[np.float64]:
