@@ -26,6 +26,7 @@ from PIL import Image
 from torchvision.transforms import functional as tv
 
 from whytransfer.diagnosis import grids, transforms
+from whytransfer.memory import keep_freed_memory
 
 SIZE, SQUARE, TAPS = 224, 256, 23
 WANTED, WANTED_EQUAL = 4.0, 4.0
@@ -96,11 +97,12 @@ def main() -> None:
     """All transforms; exit status 1 if the whole misses the wanted ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--transforms", nargs="*", default=[n for n in grids.NAMES if n != "deform"])
-    parser.add_argument("--pictures", type=int, default=8, help="at a time, for ours")
+    parser.add_argument("--pictures", type=int, default=16, help="at a time, for ours")
     parser.add_argument("--values", type=int, default=16, help="of each transform")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()  # for all of them, as the command does
     pixels = pictures(args.pictures)
     total = np.zeros(4)
     print("ms per view: published route, equal pixels, ours, ours in mode paper; ratios to the first two")

@@ -61,7 +61,7 @@ def test_four_backbones_with_groups_latents_scores_and_figures(tmp_path, capsys)
     figures = {path.name for path in (out / "figures").iterdir()}
     expected = {"curves-similarity", "curves-distance", "heat-map", "trade-off", "real", "transfer-map"}
     assert {f"{name}.{kind}" for name in expected for kind in ("svg", "pdf", "png", "csv")} == figures
-    assert call(*given, "--json") == 0
+    assert call(*given, "--json", "--no-figures") == 0
     again = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert sorted(r["value"] for r in again) == pytest.approx(sorted(r["value"] for r in rows))
     assert len((out / "results.jsonl").read_text().splitlines()) == len(rows)

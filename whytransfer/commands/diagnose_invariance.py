@@ -111,9 +111,11 @@ def run(s: DiagnoseInvarianceSettings) -> Iterator[Any]:
     from whytransfer.commands.pretrain import device_of
     from whytransfer.commands.transfer import _keep, kept_results, sizes_of
     from whytransfer.diagnosis.transfer_map import results_of
+    from whytransfer.memory import keep_freed_memory
     from whytransfer.progress import say
     from whytransfer.runs import writable_folder
 
+    keep_freed_memory()
     families = _families(s)
     backbones = [load_backbone(spec, device_of(s.device)) for spec in s.backbone]  # all of them before the work starts
     writable_folder(s.out, make=False)

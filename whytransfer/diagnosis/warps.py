@@ -52,16 +52,16 @@ def moved(
 
 
 def _gathered(images: Tensor, index: Tensor, unit: float) -> Tensor:
-    """Levels times `unit` (N, M, 3, h, w) of the pixels at positions (M, h, w) of flattened pictures; past them black."""
-    n, _, height, width = images.shape
-    packed = torch.zeros(n, height * width + 1, 4, dtype=torch.uint8, device=images.device)  # a pixel is one number
-    packed[:, :-1, :3] = images.permute(0, 2, 3, 1).reshape(n, -1, 3)
-    found = packed.view(torch.int32)[..., 0].index_select(1, index.flatten())
-    made = torch.empty(n, len(index), 3, *index.shape[1:], device=images.device)
-    for channel in range(3):
-        level = (found >> (8 * channel)) & 255
-        torch.mul(level.view(n, *index.shape), unit, out=made[:, :, channel])
-    return made
+    """Levels times `unit`, (N, M, 3, h, w), of the pixels at positions (M, h, w) of flattened pictures.
+
+    The position after the last is black.
+    """
+    table = F.pad(images.flatten(2).float().mul_(unit), (0, 1))  # (N, 3, H W + 1)
+    index, (m, height, width) = index.flatten(), index.shape
+    made = torch.empty(len(images), 3, len(index), device=images.device)
+    for source, target in zip(table.flatten(0, 1), made.flatten(0, 1), strict=True):
+        torch.index_select(source, 0, index, out=target)
+    return made.view(len(images), 3, m, height, width).transpose(1, 2)
 
 
 def rotations(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -137,9 +137,10 @@ def deformed(
 ) -> Tensor:
     """(N, 3, H, W) -> (N, M, 3, h, w) float32, levels times `unit`: a random affine map and smooth noise.
 
-    Borders are mirrored. The law of albumentations' ElasticTransform with alpha 1, alpha_affine 50 and the approximation of the noise by a
-    window of 17 pixels; lengths times `scale`. `values` (M, 2) are the noise's smoothness and the number of the warp:
-    a warp is a function of (seed, number), so every picture and every backbone meets the same ones.
+    Borders are mirrored. The law of albumentations' ElasticTransform with alpha 1, alpha_affine 50 and the
+    approximation of the noise by a window of 17 pixels; lengths times `scale`. `values` (M, 2) are the noise's
+    smoothness and the number of the warp: a warp is a function of (seed, number), so every picture and every backbone
+    meets the same ones.
     paper: warps of an unseeded generator, of every picture its own, in two interpolations; here in one.
     """
     height, width = images.shape[2:]
