@@ -265,6 +265,7 @@ def _latent(
 ) -> Iterator[list[Any]]:
     """R2 of every latent factor: the tasks `factors` and `kernel-readout`, on each stage."""
     from whytransfer import progress
+    from whytransfer.commands.transfer import _Counted
     from whytransfer.tasks.readout import fingerprint_of
     from whytransfer.tasks.regression import RegressionReadout
 
@@ -275,7 +276,7 @@ def _latent(
             with progress.bar(f"{task} of {spec}: features", len(train) + len(test)) as update:
                 diagnosis = RegressionReadout(
                     train, test, size, task, method, "factors", s.seed, s.batch, stage,  # type: ignore[arg-type]
-                    progress=lambda done, total, update=update: update(done), folder=s.out,
+                    progress=_Counted(update), folder=s.out,
                 )  # fmt: skip
                 content = {
                     "train_fingerprint": str(fingerprint_of(train)), "test_fingerprint": str(fingerprint_of(test)),

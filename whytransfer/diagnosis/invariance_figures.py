@@ -166,7 +166,7 @@ def _trade_off(results: Sequence[Result], labels: Mapping[str, str], folder: Pat
         y=alt.Y("appearance:Q", title="appearance invariance (cosine)", scale=scale),
         color=alt.Color("model:N", title="backbone", sort=list(labels.values()), legend=alt.Legend(labelLimit=300)),
     )
-    shape = alt.Shape("model:N", title="backbone", sort=list(labels.values()))
+    shape = alt.Shape("model:N", sort=list(labels.values()), legend=None)
     layers = [base.mark_point(filled=True, size=90, opacity=1).encode(shape=shape)]
     if rows[0]["spatial_low"] is not None:
         layers = [
@@ -188,11 +188,14 @@ def _real(results: Sequence[Result], labels: Mapping[str, str], folder: Path) ->
         return []
     alt = altair()
     base = alt.Chart(alt.Data(values=rows)).encode(
-        y=alt.Y("model:N", title=None, sort=list(labels.values())), color=_colour(alt, labels)
+        y=alt.Y("model:N", title=None, sort=list(labels.values()), axis=alt.Axis(labelLimit=300)),
+        color=alt.Color("model:N", sort=list(labels.values()), legend=None),
     )
     x = alt.X("value:Q", title="cosine of two views of one thing", scale=alt.Scale(zero=True))
     bars = base.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q")
-    chart = (bars + base.mark_point(filled=True, size=60).encode(x=x)).properties(width=320, height=alt.Step(22))
+    chart = (bars + base.mark_point(filled=True, size=60, opacity=1).encode(x=x)).properties(
+        width=320, height=alt.Step(22)
+    )
     chart = chart.facet(row=alt.Row("what:N", title=None, header=alt.Header(labelAngle=0, labelAlign="left")))
     return [save_table(rows, folder, "real"), *save(chart, folder, "real")]
 

@@ -80,7 +80,8 @@ def correlate(
         left = np.array([families[m] != family for m in models])
         part = spearman(a[left], b[left]) if left.sum() >= 3 else math.nan
         without[family] = part if math.isfinite(part) else None
-    return Correlation(*names, models, rho, *spearman_interval(rho, len(models)), without)
+    low, high = spearman_interval(rho, len(models))
+    return Correlation(names[0], names[1], models, rho, low, high, without)
 
 
 def scores_of(
