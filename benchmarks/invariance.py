@@ -4,7 +4,6 @@ Command:  python benchmarks/invariance.py       (a few minutes, one core)
 Expected: all transforms at their published numbers of values: 10 times as many views per second as the published
           route, 4 times at equal pixel work, twice in mode paper (the published order of steps).
 
-
 Pictures of 500 x 375 px, views of 224. Three ways of making the views of one transform, one thread each, CPU time,
 in alternating rounds in one process:
 published    each copy by torchvision on a PIL image of its own size, then resized to 256, cropped to 224, made a tensor

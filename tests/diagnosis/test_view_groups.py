@@ -7,7 +7,7 @@ from PIL import Image
 
 from whytransfer.diagnosis import whiten
 from whytransfer.diagnosis.real_invariance import RealInvariance, within
-from whytransfer.diagnosis.view_groups import LAYOUTS, open_groups
+from whytransfer.diagnosis.view_groups import LAYOUTS, as_published, open_groups
 from whytransfer.errors import InputError
 
 EXPOSURES = ("0", "N1", "N1.5", "P1", "P1.5")
@@ -88,6 +88,12 @@ def test_a_published_layout(name, tmp_path):
     assert len(found.groups) == count and found.factor and found.name == name
     assert {found.images.names[i] for i in found.groups[group]} == views
     assert found.images[int(found.groups[group][0])].image.shape == (3, 4, 4)
+
+
+def test_mode_paper_groups_alot_as_its_code_does():
+    assert as_published("alot-viewpoint:data", "paper") == "alot-viewpoint-published:data"
+    assert as_published("alot-viewpoint:data", "corrected") == "alot-viewpoint:data"
+    assert as_published("coil100:data", "paper") == "coil100:data"
 
 
 def test_any_folder_of_folders(tmp_path):

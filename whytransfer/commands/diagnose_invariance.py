@@ -149,12 +149,12 @@ class _Sources:
 
     def __init__(self, s: DiagnoseInvarianceSettings) -> None:
         from whytransfer.commands.data import opened
-        from whytransfer.diagnosis.view_groups import open_groups
+        from whytransfer.diagnosis.view_groups import as_published, open_groups
 
         self.s, self.caches = s, dict[Any, Any]()
         self.images = opened(s.images)
         self.statistics = self.images if s.statistics in (None, s.images) else opened(s.statistics or "")
-        self.groups = [open_groups(_as_published(spec, s.mode)) for spec in s.groups]
+        self.groups = [open_groups(as_published(spec, s.mode)) for spec in s.groups]
         self.latent = [opened(spec) for spec in s.latent or ()]
 
     def cached(self, images: Any, size: int) -> Any:
@@ -166,12 +166,6 @@ class _Sources:
         if (id(images), most) not in self.caches:
             self.caches[id(images), most] = cached(images, most, self.s.cache_gb, self.s.skip_unreadable)
         return self.caches[id(images), most]
-
-
-def _as_published(spec: str, mode: str) -> str:
-    """In mode paper ALOT's viewpoints are grouped as the published code comes to do it."""
-    kind, colon, root = spec.partition(":")
-    return f"{kind}-published:{root}" if mode == "paper" and colon and kind == "alot-viewpoint" else spec
 
 
 def _parts(
@@ -342,13 +336,14 @@ def _correlations(
     similar = {name: by for name, by in similar.items() if by}
     both = similar.get("spatial"), similar.get("appearance")
     across = correlate(*both, ("spatial", "appearance"), families) if all(both) else None  # type: ignore[arg-type]
-    if not scored:
-        return {"trade-off": [across] if across else [], "transfer map": []}
-    weights = {r.model: r.provenance["weights_sha256"] for r in found}
-    scores, others = scores_of(scored, weights, OWN)
-    if others:
-        say(f"note: {others} scores are of backbones of the same names and other weights; they are left out")
-    return {"trade-off": [across] if across else [], "transfer map": transfer_map(similar, scores, families)}
+    answer: dict[str, list[Any]] = {"trade-off": [across] if across else [], "transfer map": []}
+    if scored:
+        weights = {r.model: r.provenance["weights_sha256"] for r in found}
+        scores, others = scores_of(scored, weights, OWN)
+        if others:
+            say(f"note: {others} scores are of backbones of the same names and other weights; they are left out")
+        answer["transfer map"] = transfer_map(similar, scores, families)
+    return answer
 
 
 def show(s: DiagnoseInvarianceSettings) -> None:
@@ -386,10 +381,18 @@ def _told(s: DiagnoseInvarianceSettings, results: Sequence[Any]) -> Iterator[str
         cell = {((r.task, r.metric), r.model): f"{r.value:.2f} {interval_text(r)}" for r in latent}
         rows = [[f"{n[0]} {n[1]}", *(cell.get((n, m), "") for m in models)] for n in dict.fromkeys(k[0] for k in cell)]
         print_table("Latent factors in the features: R2 (95 % interval)", ["", *models], rows)
-    for r in (r for r in results if r.task in ("trade-off", "transfer map")):
-        alone = len(r.provenance["without_family"]) < 2
-        rests = "; all are of one family" if alone else "; its sign rests on one family"
-        held = "" if r.provenance["sign_holds"] else rests
-        if r.task == "trade-off" or (r.low is not None and r.low * r.high > 0):
-            ends = f"[{r.low:+.2f}, {r.high:+.2f}] over {r.n} backbones"
-            yield f"{r.metric}: rank correlation {r.value:+.2f} {ends}{held}"
+    yield from _correlations_told([r for r in results if r.task in ("trade-off", "transfer map")])
+
+
+def _correlations_told(results: Sequence[Any]) -> Iterator[str]:
+    """Of the groups all, of the single transforms how many are beyond chance: figures/ has each of them."""
+    for r in (r for r in results if r.metric.startswith(("spatial with", "appearance with"))):
+        rests = (
+            "; all are of one family" if len(r.provenance["without_family"]) < 2 else "; its sign rests on one family"
+        )
+        ends = f"[{r.low:+.2f}, {r.high:+.2f}] over {r.n} backbones"
+        yield f"{r.metric}: rank correlation {r.value:+.2f} {ends}{'' if r.provenance['sign_holds'] else rests}"
+    found = [r for r in results if r.task == "transfer map"]
+    if found:
+        sure = sum(r.low * r.high > 0 for r in found)
+        yield f"{sure} of {len(found)} correlations with scores exclude 0; by chance alone {len(found) / 20:.0f} would"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from whytransfer.diagnosis.grids import COLUMNS, GROUPS, NAMES, SWITCHED, Mode, Values, grid
 from whytransfer.diagnosis.transfer_map import Correlation
-from whytransfer.figures import altair, save, save_table
+from whytransfer.figures import PALETTE, altair, save, save_table
 from whytransfer.records import Result
 
 UNRELATED = "0 = unrelated pictures, 1 = no change"
@@ -97,7 +97,7 @@ def _curves(
             else alt.Undefined
         )
         y = lambda field, scale=scale: alt.Y(f"mean({field}):Q", title=None, scale=scale)  # noqa: E731
-        layers = [base.mark_line(strokeWidth=2).encode(y=y("value"))]
+        layers = [base.mark_line(strokeWidth=2).encode(y=y("value"), strokeDash=_dash(alt, labels))]
         if part[0]["low"] is not None:
             layers.insert(0, base.mark_area(opacity=0.2).encode(y=y("low"), y2="mean(high):Q"))
         panels.append(alt.layer(*layers).properties(width=170, height=120, title=transform.replace("_", " ")))
@@ -115,6 +115,13 @@ def _colour(alt: Any, labels: Mapping[str, str]) -> Any:
         sort=list(labels.values()),
         legend=alt.Legend(orient="top", symbolOpacity=1, labelLimit=300),
     )
+
+
+def _dash(alt: Any, labels: Mapping[str, str]) -> Any:
+    """Solid lines for as many backbones as there are colours, dashes for the next as many, then dots."""
+    order = list(labels.values())
+    styles = [[[1, 0], [6, 3], [1, 3]][min(i // len(PALETTE), 2)] for i in range(len(order))]
+    return alt.StrokeDash("model:N", title="backbone", scale=alt.Scale(domain=order, range=styles), legend=None)
 
 
 def _row(r: Result, labels: Mapping[str, str], what: str) -> dict[str, Any]:
@@ -164,9 +171,10 @@ def _trade_off(results: Sequence[Result], labels: Mapping[str, str], folder: Pat
     base = alt.Chart(alt.Data(values=rows)).encode(
         x=alt.X("spatial:Q", title="spatial invariance (cosine)", scale=scale),
         y=alt.Y("appearance:Q", title="appearance invariance (cosine)", scale=scale),
-        color=alt.Color("model:N", title="backbone", sort=list(labels.values()), legend=alt.Legend(labelLimit=300)),
     )
-    shape = alt.Shape("model:N", sort=list(labels.values()), legend=None)
+    order = list(labels.values())
+    base = base.encode(color=alt.Color("model:N", title="backbone", sort=order, legend=alt.Legend(labelLimit=300)))
+    shape = alt.Shape("model:N", sort=order, legend=None)  # drawn beside the colours, its legend would be a second one
     layers = [base.mark_point(filled=True, size=90, opacity=1).encode(shape=shape)]
     if rows[0]["spatial_low"] is not None:
         layers = [
@@ -215,14 +223,16 @@ def _map(correlations: Sequence[Correlation], folder: Path) -> list[Path]:
     alt = altair()
     order = [x for group, members in GROUPS.items() for x in (group, *members)]
     base = alt.Chart(alt.Data(values=rows)).encode(
-        x=alt.X("score:N", title=None, sort=None, axis=alt.Axis(labelAngle=-40, labelLimit=260)),
+        x=alt.X("score:N", title=None, sort=None, axis=alt.Axis(labelAngle=-40, labelLimit=420)),
         y=alt.Y("invariance:N", title=None, sort=[x for x in order if any(r["invariance"] == x for r in rows)]),
     )
     scale = alt.Scale(domain=[-1, 0, 1], range=["#D55E00", "#f7f7f7", "#0072B2"])
     text = alt.condition("abs(datum.rho) > 0.6", alt.value("white"), alt.value("black"))
     chart = base.mark_rect().encode(color=alt.Color("rho:Q", title="rank correlation", scale=scale))
     chart = chart + base.mark_text().encode(text="shown:N", color=text)
-    subtitle = f"over {min(len(c.models) for c in correlations)} models or more; * 95 % interval excludes 0"
+    fewest, most = min(len(c.models) for c in correlations), max(len(c.models) for c in correlations)
+    over = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    subtitle = f"over {over} backbones; * 95 % interval excludes 0"
     chart = chart.properties(
         width=alt.Step(52),
         height=alt.Step(20),

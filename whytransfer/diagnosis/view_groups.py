@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -216,6 +216,7 @@ LAYOUTS: dict[str, Layout] = {
 }  # fmt: skip
 
 
-def names_of(layouts: Iterable[str] = LAYOUTS) -> str:
-    """The names of the layouts, for help and messages."""
-    return ", ".join(layouts)
+def as_published(spec: str, mode: str) -> str:
+    """In mode paper ALOT's viewpoints are grouped as the published code comes to do it."""
+    kind, colon, root = spec.partition(":")
+    return f"{kind}-published:{root}" if mode == "paper" and colon and kind == "alot-viewpoint" else spec
