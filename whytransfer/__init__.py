@@ -19,6 +19,7 @@ _FUNCTIONS = {
     "make_masks": "whytransfer.commands.masks",
     "masks_quality": "whytransfer.commands.masks_quality",
     "rank_masks": "whytransfer.commands.rank",
+    "diagnose_invariance": "whytransfer.commands.diagnose_invariance",
     "doctor": "whytransfer.commands.doctor",
     "demo": "whytransfer.commands.demo",
     "load_backbone": "whytransfer.backbones.load",
