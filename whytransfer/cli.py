@@ -16,6 +16,7 @@ import tyro
 
 from whytransfer.commands.common import wrong_settings_refused
 from whytransfer.commands.demo import DemoSettings
+from whytransfer.commands.diagnose_inversion import DiagnoseInversionSettings
 from whytransfer.commands.doctor import DoctorSettings
 from whytransfer.commands.export import ExportSettings
 from whytransfer.commands.masks import MasksSettings
@@ -47,10 +48,16 @@ COMMANDS: dict[str, type | dict[str, type]] = {
     "transfer": TransferSettings,
     "export": ExportSettings,
     "masks": {"": MasksSettings, "quality": MasksQualitySettings, "rank": RankMasksSettings},
+    "diagnose": {"inversion": DiagnoseInversionSettings},
     "doctor": DoctorSettings,
     "show": {"views": ShowViewsSettings, "masks": ShowMasksSettings},
 }
-RESUMED = (PretrainSettings, DemoSettings, MasksSettings)  # what is stopped there goes on where it was
+RESUMED = (
+    PretrainSettings,
+    DemoSettings,
+    MasksSettings,
+    DiagnoseInversionSettings,
+)  # what is stopped there goes on where it was
 
 
 def main(argv: Sequence[str] | None = None) -> None:
