@@ -1,9 +1,9 @@
 """Pictures from features: N hourglasses fitted at once until a backbone sees in their pictures what it saw in others.
 
 For each picture x0 the weights of a fresh network r with a fixed noise z0 are fitted so that the mean squared
-difference between f(r(z0)) and f(x0) falls: Adam at 1e-3 for 3,000 steps, f frozen, in evaluation mode; what r(z0) shows last is
-what f kept of x0 [Zhao 2021, arXiv 2006.06606, section 2.3 and appendix D; Ulyanov 2018]. Pictures leave the network
-normalised, without a sigmoid; the published 224 pixels are the upper left of its 256.
+difference between f(r(z0)) and f(x0) falls: Adam at 1e-3 for 3,000 steps, f frozen, in evaluation mode; what r(z0)
+shows last is what f kept of x0 [Zhao 2021, arXiv 2006.06606, section 2.3 and appendix D; Ulyanov 2018]. Pictures leave
+the network normalised, without a sigmoid; the published 224 pixels are the upper left of its 256.
 
 Shape letters: N pictures (jobs), S side in pixels, C channels, H height, W width.
 """
