@@ -2,7 +2,7 @@
 
     python benchmarks/inversion.py                                    ResNet-50, 224 px, 8 pictures, 6 steps
     python benchmarks/inversion.py --backbone A B --steps 50          loss curves over more steps
-    python benchmarks/inversion.py --threads 1 --pictures 4 --steps 3 for a busy machine: look at the processor's seconds
+    python benchmarks/inversion.py --threads 1 --pictures 4 --steps 3 on a busy machine: look at processor s
     python benchmarks/inversion.py --device cuda --pictures 32        on a GPU
 
 The published way here: for one picture after the other convolve, average, double and join as the paper's network does,

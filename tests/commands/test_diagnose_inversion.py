@@ -61,6 +61,8 @@ def test_what_cannot_be_done_is_refused(tmp_path):
     settings = {**SETTINGS, "backbone": "random:resnet18-small", "out": tmp_path / "out"}
     with pytest.raises(InputError, match="unknown feature stage 'layer7'. Did you mean 'layer"):
         diagnose_inversion(**settings, stage="layer7")
+    with pytest.raises(InputError, match="names one twice: a, a"):
+        diagnose_inversion(**{**settings, "backbone": ("a", "a")})
     with pytest.raises(InputError, match="one or two files"):
         diagnose_inversion(**settings, lpips=("a", "b", "c"))
     with pytest.raises(InputError, match="budget: Input should be less than or equal to 1"):

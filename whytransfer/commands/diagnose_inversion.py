@@ -89,6 +89,8 @@ def run(s: DiagnoseInversionSettings) -> Iterator[Any]:
     from whytransfer.files import locked, writable_folder
     from whytransfer.memory import keep_freed_memory
 
+    if len(set(s.backbone)) < len(s.backbone):
+        raise InputError(f"--backbone names one twice: {', '.join(s.backbone)}")
     figures.altair()  # refused now where it is missing, not after hours
     keep_freed_memory()
     backbones = [load_backbone(spec, device_of(s.device)) for spec in s.backbone]
@@ -162,12 +164,15 @@ def draw(out: Path, results: Sequence[Any], made: Any) -> None:
         for r in results
     ]
     base = alt.Chart().encode(y=alt.Y("model:N", title=None, sort=list(made.models)))
+    means = base.transform_filter("isValid(datum.value)")
     value = alt.X("value:Q", title=None, scale=alt.Scale(zero=False))
     colour = alt.Color("model:N", legend=None, sort=list(made.models))
     layers = alt.layer(
-        base.mark_tick(opacity=0.35, thickness=1, color="#777777").encode(x="each:Q"),
-        base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q"), x2="high:Q", color=colour),
-        base.mark_point(filled=True, size=70, opacity=1).encode(x=value, color=colour),
+        base.transform_filter("isValid(datum.each)")
+        .mark_tick(opacity=0.35, thickness=1, color="#777777")
+        .encode(x="each:Q"),
+        means.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q"), x2="high:Q", color=colour),
+        means.mark_point(filled=True, size=70, opacity=1).encode(x=value, color=colour),
         data=alt.Data(values=[*rows, *each_of(results, made)]),
     ).properties(width=200, height=28 * len(made.models))
     chart = layers.facet(facet=alt.Facet("score:N", title=None, sort=None), columns=3)

@@ -28,7 +28,7 @@ SHORT = {"coverage": "coverage {:.0f} %", "hue error": "hue {:.0f}\N{DEGREE SIGN
 def captions(results: Sequence[Result], all_: Inversions) -> list[list[str]]:
     """(M, N) what is written under each inversion: its perceptual distance, coverage and error of hue."""
     perceptual = results[0].metric
-    shown = {perceptual: f"{perceptual.split(',')[0].split(' (Sq')[0].split(' (')[0]} {{:.2f}}", **SHORT}
+    shown = {perceptual: f"{perceptual.split(' (')[0]} {{:.2f}}", **SHORT}
     table = {(r.model, r.metric): r.provenance["each"] for r in results}
     rows = []
     for model in all_.models:
