@@ -32,7 +32,7 @@ Watch = Callable[[int, Tensor], object]  # called with (steps done, pictures (N,
 class Job:
     """One picture (3, S, S) in [0, 1] to be made again from what one frozen backbone sees of it.
 
-    The seeds decide the initial weights and the noise.
+    The seeds decide the initial weights and the noise. Its device and precision are those of the fit.
     """
 
     backbone: Backbone
@@ -97,19 +97,19 @@ class _Batch(nn.Module):
     def __init__(self, jobs: Sequence[Job], stage: str | None, steps: int, network: Hourglass, together: int | None):
         super().__init__()
         self.jobs, self.stage, self.network, self.together = tuple(jobs), stage, network, together
-        device, self.size_px = jobs[0].picture.device, jobs[0].picture.shape[-1]
+        like, self.size_px = jobs[0].picture, jobs[0].picture.shape[-1]  # its device and precision are those of all
         started = [network.start(job.seeds[0]) for job in jobs]
         stacked = {name: torch.stack([weights[name] for weights in started]) for name in started[0]}
-        self.weights = nn.ParameterDict({name: nn.Parameter(values.to(device)) for name, values in stacked.items()})
+        self.weights = nn.ParameterDict({name: nn.Parameter(values.to(like)) for name, values in stacked.items()})
         noise = torch.stack([network.noise_of(job.seeds[1], self.size_px) for job in jobs])
-        self.register_buffer("noise", noise.to(device), persistent=False)
-        self.register_buffer("losses", torch.full((len(jobs), steps), float("nan"), device=device))
+        self.register_buffer("noise", noise.to(like), persistent=False)
+        self.register_buffer("losses", torch.full_like(like[0, 0, :1], float("nan")).repeat(len(jobs), steps))
         self.backbones = list(dict.fromkeys(job.backbone for job in jobs))
         self.rows = [[n for n, job in enumerate(jobs) if job.backbone is b] for b in self.backbones]
         pictures = torch.stack([job.picture for job in jobs])
         with torch.no_grad():
             self.targets = [self._aim(b, pictures[rows]) for b, rows in zip(self.backbones, self.rows, strict=True)]
-        scales = torch.empty(len(jobs), device=device)
+        scales = like.new_empty(len(jobs))
         for rows, target in zip(self.rows, self.targets, strict=True):
             scales[rows] = target.square().flatten(1).mean(1)
         self.scales = scales
