@@ -49,7 +49,7 @@ def test_the_published_layout():
     weights = net.start(0)
     assert sum(v.numel() for v in weights.values()) == 2_606_763  # counted on the published code
     assert weights["0_down_weight"].shape == (16, 32, 7, 7) and weights["2_up_weight"].shape == (64, 132, 5, 5)
-    assert (net.side(224), net.side(64), net.side(65), net.side(32)) == (256, 64, 128, 64)
+    assert [net.side(size) for size in (32, 64, 128, 129, 224, 256)] == [128, 128, 128, 192, 256, 256]
     noise = net.noise_of(3, 224)
     assert noise.shape == (32, 256, 256) and noise.min() >= 0 and 0.0999 < noise.max() < 0.1
     bound = (32 * 49) ** -0.5
@@ -76,3 +76,10 @@ def test_seeds_decide_weights_and_noise():
     assert all(torch.equal(v, again[k]) for k, v in SMALL.start(5).items())
     assert not torch.equal(again["out_weight"], other["out_weight"])
     assert not torch.equal(SMALL.noise_of(5, 16), SMALL.noise_of(6, 16))
+
+
+def test_the_published_network_takes_small_pictures_too():
+    net = Hourglass()
+    weights = {name: values[None] for name, values in net.start(0).items()}
+    made = net.pictures(weights, net.noise_of(0, 32)[None])
+    assert made.shape == (1, 3, 128, 128) and made.isfinite().all()

@@ -160,8 +160,7 @@ def draw(out: Path, results: Sequence[Any], made: Any) -> None:
 
     alt = figures.altair()
     rows = [
-        {"model": r.model, "score": f"{r.metric}, {r.unit}", "value": r.value, "low": r.low, "high": r.high, "n": r.n}
-        for r in results
+        {"model": r.model, "score": named(r), "value": r.value, "low": r.low, "high": r.high, "n": r.n} for r in results
     ]
     base = alt.Chart().encode(y=alt.Y("model:N", title=None, sort=list(made.models)))
     means = base.transform_filter("isValid(datum.value)")
@@ -175,7 +174,9 @@ def draw(out: Path, results: Sequence[Any], made: Any) -> None:
         means.mark_point(filled=True, size=70, opacity=1).encode(x=value, color=colour),
         data=alt.Data(values=[*rows, *each_of(results, made)]),
     ).properties(width=200, height=28 * len(made.models))
-    chart = layers.facet(facet=alt.Facet("score:N", title=None, sort=None), columns=3)
+    chart = layers.facet(
+        facet=alt.Facet("score:N", title=None, sort=list(dict.fromkeys(map(named, results)))), columns=3
+    )
     chart = chart.resolve_scale(x="independent").properties(
         title="Means over pictures with 95 % intervals; thin lines are pictures"
     )
@@ -184,18 +185,23 @@ def draw(out: Path, results: Sequence[Any], made: Any) -> None:
     losses = loss_rows(made)
     lines = alt.Chart(alt.Data(values=losses)).mark_line(strokeWidth=2).encode(
         x=alt.X("step:Q", title="step"),
-        y=alt.Y("left:Q", title="feature error left, % (median over pictures)", scale=alt.Scale(type="log")),
-        color=alt.Color("model:N", title=None, sort=list(made.models)),
-        strokeDash=alt.StrokeDash("model:N", title=None, sort=list(made.models)),
+        y=alt.Y("left:Q", title="feature error left, % (median)", scale=alt.Scale(type="log", nice=False)),
+        color=alt.Color("model:N", title="backbone", sort=list(made.models)),
+        strokeDash=alt.StrokeDash("model:N", title="backbone", sort=list(made.models)),
     )  # fmt: skip
     figures.save(lines.properties(width=420, height=260), out, "inversion-loss")
     figures.save_table(losses, out, "inversion-loss")
 
 
+def named(result: Any) -> str:
+    """ "PSNR, dB"; the score alone where its unit says no more."""
+    return result.metric if result.metric == result.unit else f"{result.metric}, {result.unit}"
+
+
 def each_of(results: Sequence[Any], made: Any) -> list[dict[str, Any]]:
     """One row per picture, model and score."""
     return [
-        {"model": r.model, "score": f"{r.metric}, {r.unit}", "picture": name, "each": float(each)}
+        {"model": r.model, "score": named(r), "picture": name, "each": float(each)}
         for r in results
         for name, each in zip(made.names, r.provenance["each"], strict=True)
         if each == each

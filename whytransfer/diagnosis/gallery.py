@@ -151,9 +151,9 @@ def _img(pixels: Tensor, alt: str, kind: str = "") -> str:
 
 def _numbers(results: Sequence[Result]) -> str:
     """Scores by model, intervals in brackets."""
-    metrics = list(dict.fromkeys((r.metric, r.unit) for r in results))
+    metrics = list(dict.fromkeys((r.metric, "" if r.unit == r.metric else f", {r.unit}") for r in results))
     cells: Mapping[tuple[str, str], Result] = {(r.model, r.metric): r for r in results}
-    head = "".join(f"<th>{html.escape(m)}, {html.escape(u)}</th>" for m, u in metrics)
+    head = "".join(f"<th>{html.escape(metric + unit)}</th>" for metric, unit in metrics)
     rows = []
     for model in dict.fromkeys(r.model for r in results):
         found = [cells.get((model, metric)) for metric, _ in metrics]

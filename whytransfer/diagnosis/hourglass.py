@@ -41,9 +41,12 @@ class Hourglass:
     noise: int = 32
 
     def side(self, size_px: int) -> int:
-        """Side of the net's maps for pictures of size_px: the next multiple of 2^scales (224 -> 256, as published)."""
+        """Side of the net's maps for pictures of size_px: the next multiple of 2^scales (224 -> 256, as published).
+
+        At least twice that (64 -> 128): the deepest batch norm needs more than one place.
+        """
         unit = 2 ** len(self.channels)
-        return -(-size_px // unit) * unit
+        return max(2, -(-size_px // unit)) * unit
 
     def convolutions(self) -> dict[str, tuple[int, int, int]]:
         """name -> (channels out, channels in, kernel) of every convolution."""

@@ -126,10 +126,12 @@ class Inversion:
         groups = [places[start : start + self.batch] for start in range(0, len(places), self.batch)]
         folder, began = self.folder_of(backbones), time.monotonic()
         for at, group in enumerate(groups):
-            all_.put(group, self._group(backbones, all_, group, folder, f"{at + 1} of {len(groups)}", preview))
+            all_.put(group, self._group(backbones, all_, group, folder, f"group {at + 1} of {len(groups)}", preview))
             if at + 1 < len(groups):
                 rest = (time.monotonic() - began) / (at + 1) * (len(groups) - at - 1)
-                progress.say(f"inversions {at + 1} of {len(groups)} done; all of them in {progress.duration(rest)}")
+                progress.say(
+                    f"inversions: group {at + 1} of {len(groups)} is done; the rest in about {progress.duration(rest)}"
+                )
         return all_
 
     def _group(
@@ -137,7 +139,7 @@ class Inversion:
         label: str, preview: Preview | None,
     ) -> Inverted:  # fmt: skip
         """The inversions of some (model, picture), from the folder where they are finished."""
-        own = None if folder is None else folder / f"group-{label.split()[0]}"
+        own = None if folder is None else folder / label.split(" of ")[0].replace(" ", "-")
         if own is not None and (own / "predictions.npz").exists():
             kept = predictions.read(own, "predictions.npz")
             return Inverted(*(torch.from_numpy(kept[name]) for name in ("pictures", "losses", "scales")))
@@ -151,7 +153,7 @@ class Inversion:
                 preview(all_)
 
         found = invert(
-            jobs, self.stage, self.steps, self.network, folder=own, label=f"inversions {label}", watch=watch,
+            jobs, self.stage, self.steps, self.network, folder=own, label=f"inversions, {label}", watch=watch,
             watch_every=max(1, -(-self.steps // max(1, self.previews))),
         )  # fmt: skip
         if own is not None:
