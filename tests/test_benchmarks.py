@@ -79,6 +79,12 @@ def test_readouts_beside_scikit_learn():
     assert "share of the forward pass" in run("benchmarks/readout.py", "--part", "features", *small)
 
 
+def test_inversions_beside_one_at_a_time():
+    small = ("--narrow", "--size", 32, "--pictures", 2, "--steps", 2, "--threads", 1, "--double")
+    said = run("benchmarks/inversion.py", "--backbone", "random:resnet18-small", *small)
+    assert "ratio" in said and float(said.rsplit(" ", 1)[1]) < 1e-6  # the curves lie on top of each other
+
+
 @pytest.mark.skipif(find_spec("lightly") is None, reason="compares with lightly (extra bench)")
 def test_views_beside_lightly():
     assert "lightly" in run("benchmarks/views.py", "--count", 4, "--rounds", 1)

@@ -17,6 +17,7 @@ import tyro
 from whytransfer.commands.common import wrong_settings_refused
 from whytransfer.commands.demo import DemoSettings
 from whytransfer.commands.diagnose_invariance import DiagnoseInvarianceSettings
+from whytransfer.commands.diagnose_inversion import DiagnoseInversionSettings
 from whytransfer.commands.doctor import DoctorSettings
 from whytransfer.commands.export import ExportSettings
 from whytransfer.commands.masks import MasksSettings
@@ -46,7 +47,7 @@ COMMANDS: dict[str, type | dict[str, type]] = {
     "demo": DemoSettings,
     "pretrain": PretrainSettings,
     "transfer": TransferSettings,
-    "diagnose": {"invariance": DiagnoseInvarianceSettings},
+    "diagnose": {"invariance": DiagnoseInvarianceSettings, "inversion": DiagnoseInversionSettings},
     "export": ExportSettings,
     "masks": {"": MasksSettings, "quality": MasksQualitySettings, "rank": RankMasksSettings},
     "doctor": DoctorSettings,
@@ -57,6 +58,7 @@ RESUMED = (
     DemoSettings,
     MasksSettings,
     DiagnoseInvarianceSettings,
+    DiagnoseInversionSettings,
 )  # what is stopped there goes on where it was
 
 

@@ -1,4 +1,4 @@
-"""Stage 8: why it transfers. Each diagnosis asks one question of any backbones and yields Results."""
+"""Stage 7: why it transfers. Each diagnosis asks one question of any backbones and yields Results."""
 
 from whytransfer.diagnosis.whitening import Whitening, whiten
 
