@@ -1,7 +1,7 @@
 """Visual pretraining that explains itself: pretrain, transfer, diagnose, report.
 
 The commands as functions: `pretrain`, `transfer`, `export`, `show_views`, `show_masks`, `make_masks`, `masks_quality`,
-`rank_masks`, `doctor`, `demo`; and `load_backbone("SPEC")`.
+`rank_masks`, `diagnose_errors`, `doctor`, `demo`; and `load_backbone("SPEC")`.
 They are imported when first used, so that `whytransfer --help` need not wait for PyTorch.
 """
 
@@ -19,6 +19,7 @@ _FUNCTIONS = {
     "make_masks": "whytransfer.commands.masks",
     "masks_quality": "whytransfer.commands.masks_quality",
     "rank_masks": "whytransfer.commands.rank",
+    "diagnose_errors": "whytransfer.commands.diagnose_errors",
     "doctor": "whytransfer.commands.doctor",
     "demo": "whytransfer.commands.demo",
     "load_backbone": "whytransfer.backbones.load",

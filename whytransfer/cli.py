@@ -16,6 +16,7 @@ import tyro
 
 from whytransfer.commands.common import wrong_settings_refused
 from whytransfer.commands.demo import DemoSettings
+from whytransfer.commands.diagnose_errors import DiagnoseErrorsSettings
 from whytransfer.commands.doctor import DoctorSettings
 from whytransfer.commands.export import ExportSettings
 from whytransfer.commands.masks import MasksSettings
@@ -35,6 +36,7 @@ DESCRIPTION = """Which pretraining will transfer to my task, and why?
   whytransfer transfer --backbone runs/mine random:resnet18 --task readout --train train/ --test val/ --out results/
   whytransfer export --backbone runs/mine --format timm --out exports/mine
   whytransfer masks --images photos/ --engine felzenszwalb --out regions/
+  whytransfer diagnose errors --truth truth.json --detections a.json b.json --out errors/
   whytransfer doctor --images photos/           how fast will it be, and what is in the way?
 
 Every command explains itself: whytransfer COMMAND --help. Settings can come from a file: --config FILE.yaml
@@ -47,6 +49,7 @@ COMMANDS: dict[str, type | dict[str, type]] = {
     "transfer": TransferSettings,
     "export": ExportSettings,
     "masks": {"": MasksSettings, "quality": MasksQualitySettings, "rank": RankMasksSettings},
+    "diagnose": {"errors": DiagnoseErrorsSettings},
     "doctor": DoctorSettings,
     "show": {"views": ShowViewsSettings, "masks": ShowMasksSettings},
 }
@@ -92,7 +95,7 @@ def parse(arguments: list[str]) -> Any:
             raise unknown_name("command", " ".join([*path, name]), [" ".join([*path, c]).strip() for c in commands])
         path.append(name)
         commands = commands[name]
-    rest = _with_config_file(arguments[len(path) :])
+    rest = _with_config_file(_joined(arguments[len(path) :], commands))
     with wrong_settings_refused():
         return tyro.cli(
             commands,
@@ -125,6 +128,25 @@ def _settings_by_command() -> Iterator[tuple[str, type]]:
             yield name, command
         else:
             yield from ((f"{name} {part}".strip(), settings) for part, settings in command.items())
+
+
+def _joined(arguments: list[str], settings: Any) -> list[str]:
+    """`--x a --x b` as `--x a b`, where x takes several values."""
+    several = {
+        f"--{name.replace('_', '-')}" for name, f in settings.model_fields.items() if "tuple" in str(f.annotation)
+    }
+    parts: list[list[str]] = [[]]
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        given = flag if flag in several else argument
+        parts += [[given]] if argument.startswith("--") else []
+        parts[-1] += [value] if given != argument and equals else [argument] if not argument.startswith("--") else []
+    first: dict[str, list[str]] = {}
+    for part in parts:
+        if part and part[0] in several and part is not first.setdefault(part[0], part):
+            first[part[0]] += part[1:]
+            part.clear()
+    return [argument for part in parts for argument in part]
 
 
 def _with_config_file(arguments: list[str]) -> list[str]:

@@ -80,9 +80,11 @@ class DetectionErrors:
         values = np.array([list(m.values.values()) for m in self.measures.values()])
         names = list(self.measures)
         for i, name in enumerate(names):
-            yield from self._results(name, values[i], self.drawn[:, i], {})
+            more: dict[str, Any] = {"detections_sha256": self._digests[name]}
+            yield from self._results(name, values[i], self.drawn[:, i], more)
         for i, j in itertools.combinations(range(len(names)), 2):
             more = {"paired_difference_of": [names[j], names[i]]}
+            more["detections_sha256"] = [self._digests[names[j]], self._digests[names[i]]]
             drawn = self.drawn[:, j] - self.drawn[:, i]
             yield from self._results(f"{names[j]} - {names[i]}", values[j] - values[i], drawn, more)
 
@@ -101,11 +103,19 @@ class DetectionErrors:
             )  # fmt: skip
 
     @cached_property
+    def _digests(self) -> dict[str, str]:
+        """What each detector's detections were, whatever they are called."""
+        return {
+            name: _digest(m.table.table.det_source, m.table.table.det_score, m.table.same_iou, m.table.states)
+            for name, m in self.measures.items()
+        }
+
+    @cached_property
     def _origin(self) -> dict[str, Any]:
         first = next(iter(self.measures.values())).table
         parts = (first.gt_boxes, first.counted, first.table.gt_image, first.table.gt_class)
         return {
-            "test_fingerprint": hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()[:16],
+            "test_fingerprint": _digest(*parts),
             "bootstrap_draws": self.draws, "test_objects": int(first.counted.sum()),
             "least_objects": self.least, "detections": {name: len(found) for name, found in self.found.items()},
             "similar_classes": _pairs(first.classes, first.similar),
@@ -126,6 +136,10 @@ class DetectionErrors:
                 row |= {f"Hoiem {error}": int((found.hoiem[mine] == i).sum()) for i, error in enumerate(HOIEM)}
                 row |= {f"Hoiem {error} of first N": int(shares[k, 1 + i]) for i, error in enumerate(HOIEM)}
                 yield row
+
+
+def _digest(*parts: np.ndarray) -> str:
+    return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()[:16]
 
 
 def _number(value: float) -> float | None:

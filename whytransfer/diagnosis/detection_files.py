@@ -1,4 +1,4 @@
-"""What error analysis reads: ground truth and detections in COCO's JSON, VOC's XML and text, and our own task's folders.
+"""What error analysis reads: ground truth and detections as COCO's JSON, VOC's XML and text, or our task's folders.
 
 All become COCO's records (see tasks/coco_json.py). VOC counts pixels from 1 and includes both ends; its boxes become
 pixel edges from 0, so that widths hold both end pixels, as in VOC's own overlaps. There an image's id is its name

@@ -10,8 +10,9 @@ BG+Oth]. A class of which no object is left then keeps the AP that it had, 0.
 
 Normalised AP counts precision as if every class had .15 objects per image, R N / (R N + false), so that classes, and
 groups of objects, of unequal number can be compared [Hoiem 2012, section 3.2]. For a group, objects of the others
-neither count nor are errors when found. Values are means over classes with `least` objects of it or more; sensitivity
-is the mean over classes of the best group less the worst, impact of the best group less all [Hoiem 2012, section 4].
+neither count nor are errors when found. Values are means over the classes with `least` objects in every group, so that
+the groups of a characteristic speak of the same classes; sensitivity is the mean over these classes of the best group
+less the worst, impact of the best group less all [Hoiem 2012, section 4].
 
 Shape letters: V lanes (variants of the list of detections), D detections, G objects, K classes, N images.
 """
@@ -40,27 +41,35 @@ Bytes = NDArray[np.uint8]
 class Measures:
     """All that is measured of one detector: `names`, their `values`, and the same `of` any weights of the images.
 
-    Groups of objects that no class has `least` of are left out; `groups` lists the others by characteristic.
+    `left_out` names the characteristics that are not measured: no class has `least` objects in every group of them.
     """
 
     def __init__(self, found: ErrorTable, least: int = LEAST) -> None:
         self.table = found
         objects = [found.truth["annotations"][i] for i in found.table.gt_source]
         self.characteristics = characteristics(objects, found.gt_boxes, found.table.gt_class, found.counted)
-        self.groups = [(c, k) for c in self.characteristics for k in range(len(c.groups))]
-        self._enough = self._has(least)
+        self._groups(least)
         self._lanes()
         self._shares_of()
         self.names = self._names()
         self.values = dict(zip(self.names, self.of(np.ones(found.table.images)).tolist(), strict=True))
 
-    def _has(self, least: int) -> NDArray[np.bool_]:
-        """(groups, K) whether a class has enough objects of a group; groups that none has enough of are dropped."""
+    def _groups(self, least: int) -> None:
+        """Which groups of objects are measured, and in which classes: those with enough objects in every group."""
         kinds, classes = self.table.table.gt_class, self.table.table.classes
-        rows = [np.bincount(kinds[c.group == k], minlength=classes) >= least for c, k in self.groups]
-        kept = [row.any() for row in rows]
-        self.groups = [group for group, keep in zip(self.groups, kept, strict=True) if keep]
-        return np.array([row for row, keep in zip(rows, kept, strict=True) if keep]).reshape(-1, classes)
+        self.groups: list[tuple[Characteristic, int]] = []
+        self.left_out: list[str] = []
+        enough: list[NDArray[np.bool_]] = []
+        for c in self.characteristics:
+            there = [k for k in range(len(c.groups)) if (c.group == k).any()]
+            full = np.all([np.bincount(kinds[c.group == k], minlength=classes) >= least for k in there], axis=0)
+            if len(there) > 1 and full.any():
+                self.groups += [(c, k) for k in there]
+                enough += [full] * len(there)
+            else:
+                self.left_out.append(c.name)
+        self.characteristics = [c for c in self.characteristics if c.name not in self.left_out]
+        self._enough = np.array(enough, dtype=bool).reshape(-1, classes)  # (groups, K)
 
     def _lanes(self) -> None:
         """Roles of all detections and which objects count, lane by lane: thresholds, TIDE, Hoiem, normalised."""
@@ -113,7 +122,8 @@ class Measures:
         names += [f"Hoiem share {name}" for name in HOIEM]
         names += [f"Hoiem share {name} of the first {rank} FPs" for rank in RANKS for name in HOIEM]
         names += [f"normalised AP50 {c.name} {c.groups[k]}" for c, k in self.groups]
-        names += [f"{what} {c.name}" for c in self.characteristics for what in ("sensitivity", "impact")]
+        for c in self.characteristics:
+            names += [f"normalised AP50 {c.name} all", f"sensitivity {c.name}", f"impact {c.name}"]
         return tuple(names)
 
     def of(self, weights: Floats) -> Floats:
@@ -157,16 +167,21 @@ class Measures:
         return shares, ranked
 
     def _sensitivities(self, per_class: Floats) -> list[float]:
-        """Of each characteristic the mean range over its groups and the mean of best group less all; row 0 is all."""
-        found = []
+        """Of each characteristic, means over its classes: all objects, best group less worst, and best group less all.
+
+        Row 0 of per_class is all objects, then the groups follow. A draw without any object of a group leaves it out.
+        """
+        found: list[float] = []
         for c in self.characteristics:
-            rows = per_class[1:][[i for i, (own, _) in enumerate(self.groups) if own is c]]
-            several = (~np.isnan(rows)).sum(0) > 1  # one group alone has no range
-            if not several.any():
-                found += [np.nan, np.nan]
+            mine = [i for i, (own, _) in enumerate(self.groups, 1) if own is c]
+            rows = per_class[mine]
+            chosen = self._enough[mine[0] - 1] & (~np.isnan(rows)).any(0)
+            if not chosen.any():
+                found += [np.nan] * 3
                 continue
-            best, worst = np.nanmax(rows[:, several], axis=0), np.nanmin(rows[:, several], axis=0)
-            found += [float((best - worst).mean()), float((best - per_class[0, several]).mean())]
+            every = per_class[0, chosen]
+            best, worst = np.nanmax(rows[:, chosen], axis=0), np.nanmin(rows[:, chosen], axis=0)
+            found += [float(x.mean()) for x in (every, best - worst, best - every)]
         return found
 
 
