@@ -135,17 +135,22 @@ def _joined(arguments: list[str], settings: Any) -> list[str]:
     several = {
         f"--{name.replace('_', '-')}" for name, f in settings.model_fields.items() if "tuple" in str(f.annotation)
     }
+    first: dict[str, list[str]] = {}  # what stands behind a flag, at the place where it came first
     parts: list[list[str]] = [[]]
+    current = parts[0]
     for argument in arguments:
         flag, equals, value = argument.partition("=")
-        given = flag if flag in several else argument
-        parts += [[given]] if argument.startswith("--") else []
-        parts[-1] += [value] if given != argument and equals else [argument] if not argument.startswith("--") else []
-    first: dict[str, list[str]] = {}
-    for part in parts:
-        if part and part[0] in several and part is not first.setdefault(part[0], part):
-            first[part[0]] += part[1:]
-            part.clear()
+        if flag in several:
+            if flag not in first:
+                first[flag] = [flag]
+                parts.append(first[flag])
+            current = first[flag]
+            current += [value] if equals else []
+        elif argument.startswith("--"):
+            current = [argument]
+            parts.append(current)
+        else:
+            current.append(argument)
     return [argument for part in parts for argument in part]
 
 

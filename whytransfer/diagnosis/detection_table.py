@@ -15,7 +15,8 @@ object that was not found and that repairing a Loc or a Cls would not find. As i
 repairs of one object only that of the best score counts, be it Loc or Cls. Where we differ from the program tidecv
 1.0.1: difficult objects do not count; what falls on a crowd is no error, nor can repairing it find an object; 100
 detections of each class and image count (COCO's rule), not 100 of an image; classes without objects have no AP, not 0;
-differences of AP keep their sign.
+differences of AP keep their sign; and precision is read at COCO's 101 recalls bit by bit, of which a few differ from
+the k / 100 there by rounding.
 
 Shape letters: D detections, G objects, N images, K classes, T overlap thresholds.
 """
