@@ -37,7 +37,7 @@ def test_tide_equals_tidecv(seed, monkeypatch):
     assert {name: measures[f"TIDE dAP {name}"] for name in costs} == pytest.approx(costs, abs=1e-5)
 
 
-# What is planted in each image but the first, as changes of the detection of its cat: (tide, hoiem, what becomes of the detections)
+# What is planted in each image but the first: (TIDE's error, Hoiem's, what becomes of the detection of its cat)
 SHIFT = 0.45  # of the width: an overlap of .38
 PLANTED = {
     "Loc": ({"Loc"}, {"Loc"}, lambda cat: [moved(cat, SHIFT)]),

@@ -19,6 +19,7 @@ WORDS = {
     "Both": "class and localisation", "Dupe": "duplicate", "Bkg": "background", "Miss": "missed",
     "FP": "all false positives", "FN": "all false negatives",
 }  # fmt: skip
+_AXES = {"size": "size (area of the box)", "aspect": "aspect (tall to wide)"}
 WIDE, HIGH = 330, 190
 Rows = list[dict[str, Any]]
 
@@ -117,7 +118,7 @@ def _bars(rows: Rows, x: str, key: str, order: Sequence[str]) -> Any:
 
 def _legend(names: Sequence[str]) -> Any:
     alt = figures.altair()
-    return alt.Legend(orient="bottom", columns=1, labelLimit=500) if len(names) > 1 else None
+    return alt.Legend(orient="bottom", columns=1, labelLimit=500, symbolOpacity=1) if len(names) > 1 else None
 
 
 def _titled(rows: Rows, title: str) -> Any:
@@ -128,10 +129,16 @@ def _titled(rows: Rows, title: str) -> Any:
     return alt.TitleParams(title, subtitle=below, anchor="start")
 
 
+def _heading(text: str, below: str = "") -> Any:
+    return figures.altair().TitleParams(text, anchor="start", **({"subtitle": below} if below else {}))
+
+
 def shares(rows: Rows) -> Any:
     """Bars of the shares of Hoiem's errors."""
     chart = _bars(rows, "share of the false positives (%)", "error", [WORDS[name] for name in HOIEM])
-    return chart.properties(title=_titled(rows, "False positives among the first N detections, N objects"))
+    return chart.properties(
+        title=_titled(rows, "False positives among the first N detections of a class, which has N objects")
+    )
 
 
 def by_rank(rows: Rows) -> Any:
@@ -139,17 +146,21 @@ def by_rank(rows: Rows) -> Any:
     alt = figures.altair()
     detectors = _names(rows, "detector")
     ranks = sorted({row["rank"] for row in rows})
-    x = alt.X("rank:Q", title="first false positives", scale=alt.Scale(type="log"), axis=alt.Axis(values=ranks))
+    x = alt.X(
+        "rank:Q", title="first false positives", scale=alt.Scale(type="log", nice=False), axis=alt.Axis(values=ranks)
+    )
     colour = alt.Color("detector:N", sort=detectors, title="detector", legend=_legend(detectors))
     base = alt.Chart().encode(x=x, color=colour)
     y = alt.Y("value:Q", title="share (%)")
     layers = base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title="share (%)"), y2="high:Q")
-    layers += base.mark_line(point=True).encode(y=y)
+    layers += base.mark_line(point={"opacity": 1}).encode(y=y)
     panels = layers.properties(width=150, height=HIGH).facet(
         data=alt.Data(values=rows),
         column=alt.Column("error:N", sort=[WORDS[name] for name in HOIEM], title=None),
     )
-    return panels.properties(title=_titled(rows, "False positives from the best score down, by class"))
+    return panels.properties(
+        title=_titled(rows, "The first false positives, from the best score down, of classes with as many")
+    )
 
 
 def costs(rows: Rows) -> Any:
@@ -158,7 +169,9 @@ def costs(rows: Rows) -> Any:
     panels = []
     for taxonomy in _names(rows, "taxonomy"):
         own = [row for row in rows if row["taxonomy"] == taxonomy]
-        panels.append(_bars(own, "gain of AP50 (points)", "error", _names(own, "error")).properties(title=taxonomy))
+        panels.append(
+            _bars(own, "gain of AP50 (points)", "error", _names(own, "error")).properties(title=_heading(taxonomy))
+        )
     return alt.vconcat(*panels).properties(title=_titled(rows, "AP50 gained if the errors were not made"))
 
 
@@ -173,13 +186,13 @@ def sensitivity(rows: Rows) -> Any:
         groups = [row for row in own if row["group"] != "all"]
         order = _names(groups, "group")
         base = alt.Chart(alt.Data(values=groups)).encode(
-            x=alt.X("group:N", sort=order, title=name, axis=alt.Axis(labelAngle=0)),
+            x=alt.X("group:N", sort=order, title=_AXES.get(name, name), axis=alt.Axis(labelAngle=0)),
             xOffset=alt.XOffset("detector:N", sort=detectors),
             color=colour,
         )
         y = alt.Y("value:Q", title="normalised AP50 (%)", scale=alt.Scale(zero=True))
         layers = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", title="normalised AP50 (%)"), y2="high:Q")
-        layers += base.mark_point(filled=True, size=55).encode(y=y)
+        layers += base.mark_point(filled=True, size=55, opacity=1).encode(y=y)
         every = alt.Chart(alt.Data(values=[row for row in own if row["group"] == "all"]))
         layers += every.mark_rule(strokeDash=[4, 3]).encode(y="value:Q", color=colour)
         panels.append(layers.properties(width=50 + 26 * len(order) * max(1, len(detectors)), height=HIGH))
@@ -197,12 +210,16 @@ def differences(rows: Rows) -> Any:
         base = alt.Chart(alt.Data(values=own)).encode(
             y=alt.Y("what:N", sort=order, title=None, axis=alt.Axis(labelLimit=320))
         )
-        x = alt.X("value:Q", title="difference (points)")
+        x = alt.X("value:Q", title="difference (points of AP)")
         layers = alt.Chart(alt.Data(values=[{"zero": 0}])).mark_rule(color="#999").encode(x="zero:Q")
-        layers += base.mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q", title="difference (points)"), x2="high:Q")
+        layers += base.mark_rule(strokeWidth=1.5).encode(
+            x=alt.X("low:Q", title="difference (points of AP)"), x2="high:Q"
+        )
         fill = alt.condition("datum.apart", alt.value(figures.PALETTE[0]), alt.value("white"))
         layers += base.mark_point(size=60, filled=True, stroke="black", strokeWidth=1, opacity=1).encode(x=x, fill=fill)
-        title = alt.TitleParams(pair, subtitle="95 % intervals, paired over test images; white: may be 0")
+        title = _heading(
+            pair, "95 % intervals, paired over test images; white: may be 0; of costs (TIDE, Hoiem) less is better"
+        )
         panels.append(layers.properties(width=WIDE, height=18 * len(order), title=title))
     return alt.vconcat(*panels)
 
