@@ -46,6 +46,15 @@ def test_detectors_are_compared_on_the_same_draws():
     assert {r.metric: (r.low, r.high) for r in again} == {k: (r.low, r.high) for k, r in a.items()}
 
 
+def test_one_image_has_no_interval():
+    results = list(DetectionErrors(*_named(world(1)), draws=5).run())
+    assert results and all(r.low is None and r.high is None for r in results)
+
+
+def _named(made):
+    return made[0], {"a": made[1]}
+
+
 def test_no_detections():
     truth, _ = world(2)
     results = by_metric(DetectionErrors(truth, {"none": []}, draws=5).run(), "none")

@@ -96,7 +96,8 @@ class DetectionErrors:
         for k, name in enumerate(next(iter(self.measures.values())).names):
             if np.isnan(values[k]):
                 continue
-            ends = (None, None) if np.isnan(low[k]) else (float(low[k]), float(high[k]))
+            known = len(self.truth["images"]) > 1 and not np.isnan(low[k])  # one image has no spread
+            ends = (float(low[k]), float(high[k])) if known else (None, None)
             yield Result(
                 model, self.data, "detection errors", name, float(values[k]), unit_of(name), direction_of(name),
                 len(self.truth["images"]), self.seed, *ends, provenance,
