@@ -97,7 +97,7 @@ class DetectionErrors:
             if np.isnan(values[k]):
                 continue
             known = len(self.truth["images"]) > 1 and not np.isnan(low[k])  # one image has no spread
-            ends = (float(low[k]), float(high[k])) if known else (None, None)
+            ends = (float(low[k]) if known else None, float(high[k]) if known else None)
             yield Result(
                 model, self.data, "detection errors", name, float(values[k]), unit_of(name), direction_of(name),
                 len(self.truth["images"]), self.seed, *ends, provenance,
@@ -149,7 +149,9 @@ def _number(value: float) -> float | None:
 
 def _pairs(classes: Sequence[str], similar: Any) -> list[list[str]]:
     """Groups as each class with those like it, for the record."""
-    return [[classes[k], *(classes[i] for i in np.flatnonzero(row))] for k, row in enumerate(similar) if row.any()]
+    return [
+        [classes[k], *(classes[i] for i in np.flatnonzero(row).tolist())] for k, row in enumerate(similar) if row.any()
+    ]
 
 
 def unit_of(name: str) -> str:
