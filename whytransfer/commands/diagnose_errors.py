@@ -32,7 +32,7 @@ class DiagnoseErrorsSettings(Settings):
       whytransfer diagnose errors --truth VOCdevkit/VOC2007 --split test --detections comp4/ --out errors/
     On generated scenes, which need no download:
       whytransfer transfer --backbone random:resnet18 --task detection --train scenes:400:1:96 --test scenes:200:2:96 \\
-        --size 96 --budget 0.02 --fit-batch 4 --out det/
+        --size 96 --architecture fpn --budget 0.002 --fit-batch 4 --out det/
       whytransfer diagnose errors --truth det/ --detections det/ --out errors/
     """
 

@@ -130,7 +130,7 @@ def _titled(rows: Rows, title: str) -> Any:
 
 
 def _heading(text: str, below: str = "") -> Any:
-    return figures.altair().TitleParams(text, anchor="start", **({"subtitle": below} if below else {}))
+    return figures.altair().TitleParams(text, anchor="start", frame="group", **({"subtitle": below} if below else {}))
 
 
 def shares(rows: Rows) -> Any:
@@ -172,7 +172,8 @@ def costs(rows: Rows) -> Any:
         panels.append(
             _bars(own, "gain of AP50 (points)", "error", _names(own, "error")).properties(title=_heading(taxonomy))
         )
-    return alt.vconcat(*panels).properties(title=_titled(rows, "AP50 gained if the errors were not made"))
+    joined = alt.vconcat(*panels).resolve_scale(x="shared")
+    return joined.properties(title=_titled(rows, "AP50 gained if the errors were not made"))
 
 
 def sensitivity(rows: Rows) -> Any:
