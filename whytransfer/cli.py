@@ -16,6 +16,7 @@ import tyro
 
 from whytransfer.commands.common import wrong_settings_refused
 from whytransfer.commands.demo import DemoSettings
+from whytransfer.commands.diagnose_errors import DiagnoseErrorsSettings
 from whytransfer.commands.diagnose_invariance import DiagnoseInvarianceSettings
 from whytransfer.commands.diagnose_inversion import DiagnoseInversionSettings
 from whytransfer.commands.doctor import DoctorSettings
@@ -37,6 +38,7 @@ DESCRIPTION = """Which pretraining will transfer to my task, and why?
   whytransfer transfer --backbone runs/mine random:resnet18 --task readout --train train/ --test val/ --out results/
   whytransfer export --backbone runs/mine --format timm --out exports/mine
   whytransfer masks --images photos/ --engine felzenszwalb --out regions/
+  whytransfer diagnose errors --truth truth.json --detections a.json b.json --out errors/
   whytransfer doctor --images photos/           how fast will it be, and what is in the way?
 
 Every command explains itself: whytransfer COMMAND --help. Settings can come from a file: --config FILE.yaml
@@ -47,7 +49,11 @@ COMMANDS: dict[str, type | dict[str, type]] = {
     "demo": DemoSettings,
     "pretrain": PretrainSettings,
     "transfer": TransferSettings,
-    "diagnose": {"invariance": DiagnoseInvarianceSettings, "inversion": DiagnoseInversionSettings},
+    "diagnose": {
+        "invariance": DiagnoseInvarianceSettings,
+        "errors": DiagnoseErrorsSettings,
+        "inversion": DiagnoseInversionSettings,
+    },
     "export": ExportSettings,
     "masks": {"": MasksSettings, "quality": MasksQualitySettings, "rank": RankMasksSettings},
     "doctor": DoctorSettings,
@@ -101,7 +107,7 @@ def parse(arguments: list[str]) -> Any:
             raise unknown_name("command", " ".join([*path, name]), [" ".join([*path, c]).strip() for c in commands])
         path.append(name)
         commands = commands[name]
-    rest = _with_config_file(arguments[len(path) :])
+    rest = _with_config_file(_joined(arguments[len(path) :], commands))
     with wrong_settings_refused():
         return tyro.cli(
             commands,
@@ -134,6 +140,30 @@ def _settings_by_command() -> Iterator[tuple[str, type]]:
             yield name, command
         else:
             yield from ((f"{name} {part}".strip(), settings) for part, settings in command.items())
+
+
+def _joined(arguments: list[str], settings: Any) -> list[str]:
+    """`--x a --x b` as `--x a b`, where x takes several values."""
+    several = {
+        f"--{name.replace('_', '-')}" for name, f in settings.model_fields.items() if "tuple" in str(f.annotation)
+    }
+    first: dict[str, list[str]] = {}  # what stands behind a flag, at the place where it came first
+    parts: list[list[str]] = [[]]
+    current = parts[0]
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        if flag in several:
+            if flag not in first:
+                first[flag] = [flag]
+                parts.append(first[flag])
+            current = first[flag]
+            current += [value] if equals else []
+        elif argument.startswith("--"):
+            current = [argument]
+            parts.append(current)
+        else:
+            current.append(argument)
+    return [argument for part in parts for argument in part]
 
 
 def _with_config_file(arguments: list[str]) -> list[str]:

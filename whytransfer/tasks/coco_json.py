@@ -27,13 +27,15 @@ PARTS = ("images", "annotations", "categories")
 def read_truth(source: Truth | Path | str) -> Truth:
     """Ground truth from a file or a dictionary, checked: a copy, so that scoring leaves the given one as it is.
 
-    InputError for what is missing, an annotation of an image or category that is not listed, a box that is none.
+    InputError for what is missing, ids given twice, an annotation of an image or category that is not listed, a box
+    that is none.
     """
     truth, where = _content(source)
     if not isinstance(truth, Mapping) or (lacking := [part for part in PARTS if part not in truth]):
         missing = ", ".join(PARTS if not isinstance(truth, Mapping) else lacking)
         raise InputError(f"{where} is no ground truth in COCO's form: it has no {missing}.")
-    images, categories = ({item["id"] for item in truth[part]} for part in ("images", "categories"))
+    images, categories = (_ids(truth[part], f"{where}: {part}") for part in ("images", "categories"))
+    _ids([item for item in truth["annotations"] if isinstance(item, Mapping) and "id" in item], f"{where}: annotations")
     annotations: list[dict[str, Any]] = []
     for item in truth["annotations"]:
         _known(item, images, categories, f"{where}: annotation {item.get('id')}")
@@ -76,6 +78,19 @@ def _content(source: Any) -> tuple[Any, str]:
         raise InputError(f"{source} cannot be read: {error.strerror or error}.") from None
     except ValueError as error:
         raise InputError(f"{source} is no JSON file, or is damaged: {error}.") from None
+
+
+def _ids(items: Any, name: str) -> set[Any]:
+    """The ids of records; InputError for a record without one and for an id that two have."""
+    found: set[Any] = set()
+    for item in items:
+        number = item.get("id") if isinstance(item, Mapping) else None
+        if number is None:
+            raise InputError(f"{name} hold {str(item)[:60]!r}, no record with an id.")
+        if number in found:
+            raise InputError(f"{name} have the id {number!r} twice, so it is not told which one is meant.")
+        found.add(number)
+    return found
 
 
 def _known(item: Any, images: set[Any], categories: set[Any], name: str) -> None:
