@@ -13,6 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
+from whytransfer import progress
+
 # More threads than cores make oneDNN's kernels twenty times slower: they wait for each other by spinning.
 cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
@@ -52,6 +54,13 @@ def _compiled_once(tmp_path_factory: pytest.TempPathFactory):
     the time."""
     if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
         os.environ["PYTHONPYCACHEPREFIX"] = str(tmp_path_factory.mktemp("bytecode"))
+
+
+@pytest.fixture(autouse=True)
+def _nobody_stays_quiet():
+    """A script that silences its process does so for its own test."""
+    yield
+    progress.be_quiet(False)
 
 
 @pytest.fixture
