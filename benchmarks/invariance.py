@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 
 import numpy as np
@@ -110,10 +111,10 @@ def main() -> None:
         rows = grids.grid(name, "paper")
         rows = rows[:: max(1, len(rows) // args.values)]
         ways: list[Callable[[], torch.Tensor]] = [
-            lambda name=name, rows=rows: published(name, pixels[0], rows),  # type: ignore[misc]
-            lambda name=name, rows=rows: equal_pixels(name, pixels[0], rows),  # type: ignore[misc]
-            lambda name=name, rows=rows: ours(name, pixels, rows, "corrected"),  # type: ignore[misc]
-            lambda name=name, rows=rows: ours(name, pixels[:1], rows, "paper"),  # type: ignore[misc]
+            partial(published, name, pixels[0], rows),
+            partial(equal_pixels, name, pixels[0], rows),
+            partial(ours, name, pixels, rows, "corrected"),
+            partial(ours, name, pixels[:1], rows, "paper"),
         ]
         ways[2]()  # compiles
         ms = [median(times) for times in zip(*([cpu_ms(way) for way in ways] for _ in range(args.rounds)), strict=True)]

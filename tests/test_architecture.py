@@ -32,6 +32,9 @@ ORDER = (
     ("tasks",),
     ("figures",),
     ("diagnosis",),
+    ("study",),
+    ("claims",),
+    ("report",),
     ("commands",),
     ("cli",),
 )

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from console import call
 from PIL import Image
 
 from whytransfer import cli
@@ -13,15 +14,6 @@ from whytransfer import cli
 QUICK = ["--method=moco-v2", "--size=24", "--epochs=1", "--batch=16", "--queue=32", "--splits=2", "--accelerator=cpu"]
 PRETRAIN = ["pretrain", "--images=scenes:64", "--out=OUT"]
 TRANSFER = ["transfer", "--train=scenes:64", "--test=scenes:64", "--out=OUT"]
-
-
-def call(*arguments: str) -> int:
-    """Exit code of a command run in this process."""
-    try:
-        cli.main([str(a) for a in arguments])
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 def refused(capsys, *arguments: str) -> str:

@@ -21,14 +21,12 @@ PNG_SCALE = 2.0
 
 
 def altair() -> Any:
-    """The drawing library; InputError that names the extra where it is not installed."""
+    """The drawing library; InputError that says what to install where it is not installed."""
     try:
         import altair
         import vl_convert  # noqa: F401  (what draws SVG, PDF and PNG without a browser)
     except ImportError as error:
-        raise InputError(
-            f"figures need {error.name}, which is not installed: pip install 'whytransfer[figures]'"
-        ) from None
+        raise InputError(f"figures need {error.name}, which is not installed: pip install altair vl-convert-python") from None
     return altair
 
 

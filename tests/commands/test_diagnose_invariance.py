@@ -4,21 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from console import call
 from PIL import Image
 
 import whytransfer
-from whytransfer import cli
 from whytransfer.errors import InputError
 
 SPECS = [f"random:resnet18-small:{k}" for k in range(4)]
-
-
-def call(*arguments: str) -> int:
-    try:
-        cli.main([str(a) for a in arguments])
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 def ask(tmp_path, **options):

@@ -4,23 +4,15 @@ import json
 
 import numpy as np
 import pytest
+from console import call
 from PIL import Image
 
 import whytransfer
-from whytransfer import cli
 from whytransfer.commands import masks
 from whytransfer.commands.masks import projection, projection_hours
 from whytransfer.errors import InputError
 from whytransfer.images import open_images
 from whytransfer.masks import RegionStore, making
-
-
-def call(*arguments: str) -> int:
-    try:
-        cli.main([str(a) for a in arguments])
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 def test_masks_are_made_once_and_the_projection_is_printed(photos, tmp_path, capsys):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -278,9 +277,12 @@ class Group:
 
     def __init__(self, first, *dictated):
         self.is_global_zero, self.said, self.dictated = first, [], list(dictated)
+        self.thrice = threading.Event()
 
     def broadcast(self, value):
         self.said.append(value)
+        if len(self.said) == 3:
+            self.thrice.set()
         return value if self.is_global_zero else self.dictated.pop(0)
 
 
@@ -290,8 +292,7 @@ def test_processes_wait_in_turns_for_what_the_first_one_makes(monkeypatch):
     group, second = Group(True), Group(False, False, False, True, False)
 
     def slowly():
-        while len(group.said) < 3:  # broadcasts go on while this works
-            time.sleep(0.001)
+        assert group.thrice.wait(60)  # broadcasts go on while this works
         return "made"
 
     assert pretrain.first_rank_first(group, slowly) == "made"

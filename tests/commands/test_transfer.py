@@ -192,10 +192,10 @@ def test_label_efficiency_is_a_setting_of_tasks(tmp_path):
 def test_two_commands_that_keep_at_once_lose_nothing(tmp_path):
     from concurrent.futures import ThreadPoolExecutor
 
-    from whytransfer.commands.transfer import _keep
+    from whytransfer.commands.result_files import keep
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda i: _keep(tmp_path, [result(f"runs/{i}", 1.0, 0.0, 2.0)]), range(24)))
+        list(pool.map(lambda i: keep(tmp_path, [result(f"runs/{i}", 1.0, 0.0, 2.0)]), range(24)))
     assert kept(tmp_path)[1] == 24
 
 

@@ -7,12 +7,29 @@ import difflib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 import tyro
-from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
 
 from whytransfer.errors import InputError
+
+
+def _one_is_enough(value: Any) -> Any:
+    return (value,) if isinstance(value, str | Path) else value
+
+
+# strings that name backbones, at least one; from Python and YAML one may come without a list around it
+Backbones = Annotated[tuple[str, ...], BeforeValidator(_one_is_enough), Field(min_length=1)]
 
 
 class WrongSettings(Exception):

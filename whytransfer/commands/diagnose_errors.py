@@ -57,7 +57,7 @@ class DiagnoseErrorsSettings(Settings):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Decides the draws."""
     figures: bool = True
-    """Draw the figures, which needs the extra `figures`; the numbers come without."""
+    """Draw the figures; the numbers come without."""
     matches: bool = False
     """Also write matches-NAME.csv: every detection with its errors, overlaps and object."""
 
@@ -78,9 +78,9 @@ def diagnose_errors(**settings: Any) -> list[Any]:
 def run(s: DiagnoseErrorsSettings) -> Iterator[Any]:
     """Wire the settings to objects; yields the Results once results.jsonl and the figures are written."""
     from whytransfer import figures, progress
-    from whytransfer.commands.transfer import _keep, kept_results
+    from whytransfer.commands.result_files import keep, kept_results
     from whytransfer.diagnosis.detection_figures import save_all
-    from whytransfer.runs import command_line, versions, writable_folder
+    from whytransfer.runs import writable_folder
 
     if s.figures:
         figures.altair()  # what is missing is said before the work
@@ -89,9 +89,8 @@ def run(s: DiagnoseErrorsSettings) -> Iterator[Any]:
     with progress.bar("detection errors: bootstrap draws", s.draws) as update:
         analysis = _analysis(s, update)
         _say_notes(analysis)
-        origin = {"command": command_line(), "versions": versions(), "truth": s.truth, "files": list(s.detections)}
-        results = [_signed(r, s, origin) for r in analysis.run()]
-    _keep(s.out, results)
+        results = [_signed(r, s) for r in analysis.run()]
+    keep(s.out, results)
     figures.save_table(list(analysis.per_class()), s.out, "per-class")
     if s.matches:
         for name, measures in analysis.measures.items():
@@ -116,11 +115,13 @@ def _analysis(s: DiagnoseErrorsSettings, update: Any) -> Any:
     )  # fmt: skip
 
 
-def _signed(result: Any, s: DiagnoseErrorsSettings, origin: dict[str, Any]) -> Any:
+def _signed(result: Any, s: DiagnoseErrorsSettings) -> Any:
     """The result with where it came from; `options` are what decides it besides the ground truth."""
+    from whytransfer.commands.result_files import signed
+
     options = {name: getattr(s, name) for name in ("split", "similar", "any_scores", "least_objects", "draws")}
     options["detections_sha256"] = result.provenance["detections_sha256"]
-    return dataclasses.replace(result, provenance={**result.provenance, **origin, "options": options})
+    return signed(result, {"truth": s.truth, "files": list(s.detections), "options": options})
 
 
 def _say_notes(analysis: Any) -> None:

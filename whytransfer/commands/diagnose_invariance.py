@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from whytransfer.commands.common import Settings, interval_text, print_json, print_table
+from whytransfer.commands.common import Backbones, Settings, interval_text, print_json, print_table
 from whytransfer.errors import InputError
 
 COUNTS = {"corrected": 200, "paper": 1000}  # pictures that are transformed
@@ -43,14 +43,9 @@ class DiagnoseInvarianceSettings(Settings):
       whytransfer diagnose invariance --backbone runs/a runs/b --images photos/ --scores results/ --out why/
     """
 
-    backbone: Annotated[tuple[str, ...], Field(min_length=1)]
+    backbone: Backbones
     """One or more: run folder, weight file, random:ARCH[:SEED], torchvision:NAME:WEIGHTS, timm:NAME; A+B+C is a
     fusion."""
-
-    @field_validator("backbone", mode="before")
-    @classmethod
-    def _one_is_enough(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str | Path) else value
 
     images: str
     """What is transformed, and gives mean and covariance: folder, zip, scenes:COUNT:SEED, ..."""
@@ -94,7 +89,7 @@ class DiagnoseInvarianceSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU where there is one."""
     figures: bool = True
-    """Draw (needs the extra `figures`); the tables and results are written either way."""
+    """Draw; the tables and results are written either way."""
 
 
 def diagnose_invariance(**settings: Any) -> list[Any]:
@@ -109,7 +104,8 @@ def run(s: DiagnoseInvarianceSettings) -> Iterator[Any]:
     """Wire the settings to objects; yields Results of one backbone after the other, then those over all of them."""
     from whytransfer.backbones.load import load_backbone
     from whytransfer.commands.pretrain import device_of
-    from whytransfer.commands.transfer import _keep, kept_results, sizes_of
+    from whytransfer.commands.result_files import keep, kept_results
+    from whytransfer.commands.transfer import sizes_of
     from whytransfer.diagnosis.transfer_map import results_of
     from whytransfer.memory import keep_freed_memory
     from whytransfer.progress import say
@@ -129,12 +125,12 @@ def run(s: DiagnoseInvarianceSettings) -> Iterator[Any]:
             say(f"note: {spec}: {backbone.note}")
         for part in _parts(s, sources, spec, backbone, size):
             results = [_signed(result, s, size) for result in part]
-            _keep(s.out, results)
+            keep(s.out, results)
             found += results
             yield from results
     correlations = _correlations(s, found, families, scored)
     over_all = [_signed(r, s, sizes[0]) for r in results_of(correlations, found[0].data, s.seed, s.mode)]
-    _keep(s.out, over_all)
+    keep(s.out, over_all)
     yield from over_all
     if s.figures:
         from whytransfer.diagnosis.invariance_figures import draw
@@ -259,18 +255,18 @@ def _latent(
 ) -> Iterator[list[Any]]:
     """R2 of every latent factor: the tasks `factors` and `kernel-readout`, on each stage."""
     from whytransfer import progress
-    from whytransfer.commands.transfer import _Counted
+    from whytransfer.commands.result_files import Counted
+    from whytransfer.tasks import TASKS
     from whytransfer.tasks.readout import fingerprint_of
-    from whytransfer.tasks.regression import RegressionReadout
 
     train, test = (sources.cached(images, size) for images in sources.latent)
     for readout in s.readouts:
-        task, method = ("factors", "ridge") if readout == "ridge" else ("kernel-readout", "kernel")
+        task = "factors" if readout == "ridge" else "kernel-readout"
         for stage in s.stages:
             with progress.bar(f"{task} of {spec}: features", len(train) + len(test)) as update:
-                diagnosis = RegressionReadout(
-                    train, test, size, task, method, "factors", s.seed, s.batch, stage,  # type: ignore[arg-type]
-                    progress=_Counted(update), folder=s.out,
+                diagnosis = TASKS[task](
+                    train, test, size_px=size, targets="factors", seed=s.seed, batch=s.batch, stage=stage,
+                    progress=Counted(update), folder=s.out,
                 )  # fmt: skip
                 content = {
                     "train_fingerprint": str(fingerprint_of(train)), "test_fingerprint": str(fingerprint_of(test)),
@@ -285,15 +281,14 @@ def _with(results: Sequence[Any], content: Mapping[str, Any]) -> list[Any]:
 
 def _signed(result: Any, s: DiagnoseInvarianceSettings, size: int) -> Any:
     """The result with where it came from."""
-    from whytransfer.runs import command_line, versions
+    from whytransfer.commands.result_files import signed
 
-    origin = {"command": command_line(), "versions": versions(), "images": s.images, "size_px": size}
-    return dataclasses.replace(result, provenance={**result.provenance, **origin})
+    return signed(result, {"images": s.images, "size_px": size})
 
 
 def _scored(folder: Path) -> list[Any]:
     """The rows of a folder's results.jsonl; InputError where there are none."""
-    from whytransfer.commands.transfer import kept_results
+    from whytransfer.commands.result_files import kept_results
 
     rows = kept_results(folder)
     if not rows:
@@ -334,8 +329,8 @@ def _correlations(
             what = r.provenance.get("group") or r.provenance.get("transform") or f"{r.data} {r.provenance['factor']}"
             similar.setdefault(what, {})[r.model] = r.value
     similar = {name: by for name, by in similar.items() if by}
-    both = similar.get("spatial"), similar.get("appearance")
-    across = correlate(*both, ("spatial", "appearance"), families) if all(both) else None  # type: ignore[arg-type]
+    spatial, appearance = similar.get("spatial"), similar.get("appearance")
+    across = correlate(spatial, appearance, ("spatial", "appearance"), families) if spatial and appearance else None
     answer: dict[str, list[Any]] = {"trade-off": [across] if across else [], "transfer map": []}
     if scored:
         weights = {r.model: r.provenance["weights_sha256"] for r in found}

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from whytransfer.commands.common import Settings, digits_of, interval_text, print_json, print_table
+from whytransfer.commands.common import Backbones, Settings, digits_of, interval_text, print_json, print_table
 from whytransfer.errors import InputError
 
 
@@ -36,13 +36,8 @@ class DiagnoseInversionSettings(Settings):
       whytransfer diagnose inversion --backbone moco:m.pth torchvision:resnet50:s.pth --images photos/ --out inverted
     """
 
-    backbone: Annotated[tuple[str, ...], Field(min_length=1)]
+    backbone: Backbones
     """One or more: run folder, weight file, random:ARCH[:SEED], moco:FILE, torchvision:NAME:FILE, A+B, ..."""
-
-    @field_validator("backbone", mode="before")
-    @classmethod
-    def _one_is_enough(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str | Path) else value
 
     images: str
     """Folder, zip, scenes:COUNT:SEED, ...; annotated objects are scored where there are any."""
@@ -83,7 +78,7 @@ def run(s: DiagnoseInversionSettings) -> Iterator[Any]:
     from whytransfer.backbones.load import load_backbone
     from whytransfer.commands.data import opened
     from whytransfer.commands.pretrain import device_of
-    from whytransfer.commands.transfer import _keep, kept_results
+    from whytransfer.commands.result_files import keep, kept_results, signed
     from whytransfer.diagnosis import gallery
     from whytransfer.diagnosis.inversion import Inversion
     from whytransfer.files import locked, writable_folder
@@ -111,8 +106,8 @@ def run(s: DiagnoseInversionSettings) -> Iterator[Any]:
             raise InputError(f"another process is inverting into {s.out}; wait for it or choose another --out.")
         preview = s.out / "preview.png"
         made = task.make(backbones, lambda all_: _save(gallery.sheet(all_, f"{title}, on the way"), preview))
-        results = [_signed(result, s) for result in task.results(backbones, made)]
-        _keep(s.out, results)
+        results = [signed(result, {"images": s.images}) for result in task.results(backbones, made)]
+        keep(s.out, results)
         _save(gallery.sheet(made, title, gallery.captions(results, made)), s.out / "inversion.png")
         _write(gallery.page(made, title, told(task), results).encode(), s.out / "inversion.html")
         draw(s.out, results, made)
@@ -229,13 +224,6 @@ def _write(content: bytes, path: Path) -> None:
     from whytransfer.files import atomic_write
 
     atomic_write(path, lambda file: file.write(content))
-
-
-def _signed(result: Any, s: DiagnoseInversionSettings) -> Any:
-    from whytransfer.runs import command_line, versions
-
-    origin = {"command": command_line(), "versions": versions(), "images": s.images}
-    return dataclasses.replace(result, provenance={**result.provenance, **origin})
 
 
 def show(s: DiagnoseInversionSettings) -> None:

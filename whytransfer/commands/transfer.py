@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from whytransfer.commands.common import Settings, digits_of, interval_text, print_json, print_table
+from whytransfer.commands.common import Backbones, Settings, digits_of, interval_text, print_json, print_table
+from whytransfer.commands.result_files import Counted, keep, kept_results, signed
 from whytransfer.errors import InputError
 
 ELSEWHERE_PX = 224  # what published weights were pretrained on, but for few
@@ -32,14 +33,9 @@ class TransferSettings(Settings):
       whytransfer transfer --backbone runs/a runs/b --task factors --train scenes:4000:1 --test scenes:1000:2 --out both
     """
 
-    backbone: Annotated[tuple[str, ...], Field(min_length=1)]
+    backbone: Backbones
     """One or more: run folder, weight file, random:ARCH[:SEED], torchvision:NAME:WEIGHTS, timm:NAME; A+B+C sets the
     features of several side by side (a fusion)."""
-
-    @field_validator("backbone", mode="before")
-    @classmethod
-    def _one_is_enough(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str | Path) else value
 
     train: str
     """Labelled images to fit the readout on: folder, zip, scenes:COUNT:SEED, ..."""
@@ -134,12 +130,12 @@ def run(s: TransferSettings) -> Iterator[Any]:
         train, test = sets[size]
         known = {} if reads_annotations(s.task) else _in_both(train, test)  # which look for themselves
         with progress.bar(f"{s.task} of {spec}: features at {size} px", len(train) + len(test)) as update:
-            counted = _Counted(update)
+            counted = Counted(update)
             task = TASKS[s.task](train, test, size_px=size, seed=s.seed, batch=s.batch, progress=counted, **options)
             content = {"train_fingerprint": _content(train), "test_fingerprint": _content(test), "size_px": size}
             content |= {"options": {name: value for name, value in options.items() if name != "folder"}, **known}
             results = [_signed(result, s, content) for result in task.run(backbone, s.seed)]
-        _keep(s.out, results)
+        keep(s.out, results)
         yield from results
 
 
@@ -171,18 +167,6 @@ def options_of(s: TransferSettings) -> dict[str, Any]:
             others = ", ".join(task for task in TASKS if name in settings_of(task)) or "no task yet"
             raise InputError(f"task {s.task} has no --{name.replace('_', '-')}; it is a setting of: {others}.")
     return {**given, **({"folder": s.out} if "folder" in known else {})}
-
-
-class _Counted:
-    """Adds up the progress of train and test features, which each count from the start."""
-
-    def __init__(self, update: Any) -> None:
-        self.update, self.before = update, 0
-
-    def __call__(self, done: int, total: int) -> None:
-        self.update(self.before + done)
-        if done == total:
-            self.before += total
 
 
 def show(s: TransferSettings) -> None:
@@ -311,44 +295,4 @@ def _content(images: Any) -> str:
 
 def _signed(result: Any, s: TransferSettings, content: Mapping[str, Any]) -> Any:
     """The result with where it came from; `content` says what the images were, whatever they are called."""
-    from whytransfer.runs import command_line, versions
-
-    origin = {"command": command_line(), "versions": versions(), "train": s.train, "test": s.test}
-    return dataclasses.replace(result, provenance={**result.provenance, **content, **origin})
-
-
-def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What a result is of. Names are not enough: another folder may be called alike, a run may be trained again."""
-    content = ("train_fingerprint", "test_fingerprint", "size_px", "weights_sha256")
-    named, origin = ("model", "data", "task", "seed"), row["provenance"]
-    options = json.dumps(origin.get("options", {}), sort_keys=True)
-    return *(row[name] for name in named), *(origin.get(name) for name in content), options
-
-
-def kept_results(folder: Path) -> list[dict[str, Any]]:
-    """The rows of results.jsonl in a folder; [] without one. InputError naming the line that is no result."""
-    path = folder / "results.jsonl"
-    rows = []
-    for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else (), 1):
-        try:
-            rows.append(json.loads(line))
-            hash(_key(rows[-1]))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise InputError(
-                f"line {number} of {path} is no result of this command: the file is damaged or another program's. "
-                "Remove that line, or choose another --out."
-            ) from None
-    return rows
-
-
-def _keep(folder: Path, results: list[Any]) -> None:
-    """Replace the results of equal _key in results.jsonl, keep the others."""
-    from whytransfer.files import atomic_write, locked
-
-    new = [json.loads(r.to_json()) for r in results]
-    replaced = {_key(row) for row in new}
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / ".results.lock"):  # two commands may write here: each must see what the other has kept
-        kept = [row for row in kept_results(folder) if _key(row) not in replaced]
-        content = "".join(json.dumps(r, sort_keys=True) + "\n" for r in [*kept, *new]).encode()
-        atomic_write(folder / "results.jsonl", lambda file: file.write(content))
+    return signed(result, {**content, "train": s.train, "test": s.test})

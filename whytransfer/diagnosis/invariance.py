@@ -11,10 +11,10 @@ Letters: N pictures, J values, D features, K directions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -36,7 +36,10 @@ from whytransfer.views.engine import eval_views
 
 Table = NDArray[np.float64]  # (N, J)
 TASK = "invariance"
-MEASURES = {"similarity": ("cosine", "higher"), "distance": ("Mahalanobis", "lower")}
+MEASURES: dict[str, tuple[str, Literal["higher", "lower"]]] = {
+    "similarity": ("cosine", "higher"),
+    "distance": ("Mahalanobis", "lower"),
+}
 TOGETHER = 16  # pictures that share the index maps of a batch
 ROOM = 1 << 26  # numbers of all transformed pictures of a batch: mode paper has them at the files' own size
 RIDGE = 1e-10  # on the covariance of untrained networks, in the published code
@@ -174,7 +177,7 @@ class SyntheticInvariance:
         unit, direction = MEASURES[measure]
         at = "" if stage == "vector" else f" at {stage}"
         return Result(
-            model, self.images.name, TASK, f"{what} {measure}{at}", value, unit, direction,  # type: ignore[arg-type]
+            model, self.images.name, TASK, f"{what} {measure}{at}", value, unit, direction,
             len(per_image), seed, low, high, {**how, "measure": measure},
         )  # fmt: skip
 
@@ -235,7 +238,10 @@ class _Measured:
         if self.whitenings:
             return
         a, start = self.asked, self.done
-        tick: Callable[[int, int], object] = lambda done, total: a.progress(min(start + done, self.work), self.work)  # noqa: E731
+
+        def tick(done: int, total: int) -> object:
+            return a.progress(min(start + done, self.work), self.work)
+
         made = whitenings(self.backbone, a.statistics, a.size_px, a.stages, a.batch, a.ridge, tick)
         self.done += len(a.statistics)
         for stage, whitening in made.items():
@@ -280,8 +286,8 @@ class _Measured:
         """Similarity and distance (n, J) of features (n J, D) to those of the clean views."""
         b = self.whitenings[stage](features)
         a = self.references[stage][index.start : index.stop].repeat_interleave(values, 0)
-        tables = cosine(a, b), (a - b).norm(dim=1)
-        return tuple(t.view(len(index), values).cpu().numpy() for t in tables)  # type: ignore[return-value]
+        similarity, distance = (t.view(len(index), values).cpu().numpy() for t in (cosine(a, b), (a - b).norm(dim=1)))
+        return similarity, distance
 
 
 def _told(numbers: NDArray[np.float64]) -> dict[str, Any]:

@@ -103,5 +103,5 @@ class RealInvariance:
             undefined = int((~np.isfinite(values)).sum())
             yield Result(
                 model, self.images.name, TASK, f"{self.factor} {measure}{at}", float(np.nanmean(values)), unit,
-                direction, len(values), seed, low, high, {**how, "measure": measure, "undefined": undefined},  # type: ignore[arg-type]
+                direction, len(values), seed, low, high, {**how, "measure": measure, "undefined": undefined},
             )  # fmt: skip
