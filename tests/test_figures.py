@@ -31,7 +31,7 @@ def test_a_table_keeps_every_digit_and_every_column(tmp_path):
     assert float(back[0]["value"]) == 1 / 3 and float(back[1]["low"]) == -1e-300 and back[0]["low"] == ""
 
 
-def test_without_the_drawing_library_the_extra_is_named(monkeypatch):
+def test_without_the_drawing_library_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "altair", None)
-    with pytest.raises(InputError, match=r"figures need altair.*whytransfer\[figures\]"):
+    with pytest.raises(InputError, match=r"figures need altair.*pip install altair vl-convert-python"):
         figures.altair()
