@@ -1,7 +1,7 @@
 """Visual pretraining that explains itself: pretrain, transfer, diagnose, report.
 
 The commands as functions: `pretrain`, `transfer`, `export`, `show_views`, `show_masks`, `make_masks`, `masks_quality`,
-`rank_masks`, `diagnose_invariance`, `diagnose_errors`, `diagnose_inversion`, `doctor`, `demo`; and
+`rank_masks`, `diagnose_invariance`, `diagnose_errors`, `diagnose_inversion`, `advise`, `doctor`, `demo`; and
 `load_backbone("SPEC")`.
 They are imported when first used, so that `whytransfer --help` need not wait for PyTorch.
 """
@@ -24,6 +24,7 @@ _FUNCTIONS = {
     "diagnose_inversion": "whytransfer.commands.diagnose_inversion",
     "diagnose_errors": "whytransfer.commands.diagnose_errors",
     "doctor": "whytransfer.commands.doctor",
+    "advise": "whytransfer.commands.advise",
     "demo": "whytransfer.commands.demo",
     "load_backbone": "whytransfer.backbones.load",
 }

@@ -14,6 +14,7 @@ from typing import Any
 
 import tyro
 
+from whytransfer.commands.advise import AdviseSettings
 from whytransfer.commands.common import wrong_settings_refused
 from whytransfer.commands.demo import DemoSettings
 from whytransfer.commands.diagnose_errors import DiagnoseErrorsSettings
@@ -36,6 +37,7 @@ DESCRIPTION = """Which pretraining will transfer to my task, and why?
   whytransfer show views --images photos/ --recipe default --out views.png
   whytransfer pretrain --images photos/ --out runs/mine
   whytransfer transfer --backbone runs/mine random:resnet18 --task readout --train train/ --test val/ --out results/
+  whytransfer advise --images photos/ --candidates runs/ --out advice/
   whytransfer export --backbone runs/mine --format timm --out exports/mine
   whytransfer masks --images photos/ --engine felzenszwalb --out regions/
   whytransfer diagnose errors --truth truth.json --detections a.json b.json --out errors/
@@ -54,6 +56,7 @@ COMMANDS: dict[str, type | dict[str, type]] = {
         "errors": DiagnoseErrorsSettings,
         "inversion": DiagnoseInversionSettings,
     },
+    "advise": AdviseSettings,
     "export": ExportSettings,
     "masks": {"": MasksSettings, "quality": MasksQualitySettings, "rank": RankMasksSettings},
     "doctor": DoctorSettings,
@@ -65,6 +68,7 @@ RESUMED = (
     MasksSettings,
     DiagnoseInvarianceSettings,
     DiagnoseInversionSettings,
+    AdviseSettings,
 )  # what is stopped there goes on where it was
 
 
