@@ -26,7 +26,9 @@ def altair() -> Any:
         import altair
         import vl_convert  # noqa: F401  (what draws SVG, PDF and PNG without a browser)
     except ImportError as error:
-        raise InputError(f"figures need {error.name}, which is not installed: pip install altair vl-convert-python") from None
+        raise InputError(
+            f"figures need {error.name}, which is not installed: pip install altair vl-convert-python"
+        ) from None
     return altair
 
 
