@@ -23,11 +23,10 @@ def models(setup: Setup) -> Models:
         "supervised": _usual(setup, "supervised"),
         "exemplar": _usual(setup, "exemplar"),
         "moco-like-exemplar": {**contrastive, **setup.alike},
-        "spatial": {**contrastive, "recipe": "spatial"},
-        "appearance": {**contrastive, "recipe": "appearance"},
         **_ladder(setup),
         **_other_images(setup),
         **_dense(setup),
+        **setup_why.backbones(setup),
     }
 
 
