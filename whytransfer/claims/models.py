@@ -83,7 +83,7 @@ def _other_images(setup: Setup) -> Models:
                 found[on(learner, name)] = {**own, "images": images, "iterations": steps}
     found[on("default", "tenth")] = {**contrastive, "images": setup.tenth, "iterations": steps}
     found[on("supervised", "tenth")] = {**supervised, "images": setup.tenth, "iterations": steps}
-    for name, settings in (("base", {"images": setup.base_classes}), ("identities", setup.identities)):
+    for name, settings in (("base", setup.base_classes), ("identities", setup.identities)):
         for learner, method in (("default", "contrastive"), ("supervised", "supervised"), ("exemplar", "exemplar")):
             found[on(learner, name)] = {**_usual(setup, method), **settings}
     return found
