@@ -2,7 +2,7 @@
 
 The commands as functions: `pretrain`, `transfer`, `export`, `pack`, `show_views`, `show_masks`, `make_masks`,
 `masks_quality`, `rank_masks`, `diagnose_invariance`, `diagnose_errors`, `diagnose_inversion`, `run_study`, `results`,
-`advise`, `doctor`, `demo`; and `load_backbone("SPEC")`.
+`run_claims`, `advise`, `doctor`, `demo`; and `load_backbone("SPEC")`.
 They are imported when first used, so that `whytransfer --help` need not wait for PyTorch.
 """
 
@@ -26,6 +26,7 @@ _FUNCTIONS = {
     "diagnose_errors": "whytransfer.commands.diagnose_errors",
     "run_study": "whytransfer.commands.study",
     "results": "whytransfer.commands.results",
+    "run_claims": "whytransfer.commands.claims",
     "doctor": "whytransfer.commands.doctor",
     "advise": "whytransfer.commands.advise",
     "demo": "whytransfer.commands.demo",

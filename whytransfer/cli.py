@@ -15,6 +15,7 @@ from typing import Any
 import tyro
 
 from whytransfer.commands.advise import AdviseSettings
+from whytransfer.commands.claims import ClaimsSettings
 from whytransfer.commands.common import wrong_settings_refused
 from whytransfer.commands.demo import DemoSettings
 from whytransfer.commands.diagnose_errors import DiagnoseErrorsSettings
@@ -46,6 +47,7 @@ DESCRIPTION = """Which pretraining will transfer to my task, and why?
   whytransfer masks --images photos/ --engine felzenszwalb --out regions/
   whytransfer diagnose errors --truth truth.json --detections a.json b.json --out errors/
   whytransfer study trade-off.yaml --out study/ pretrainings, tasks, diagnoses and seeds, into one table
+  whytransfer claims C01 --out claims/          which of the papers' findings hold in runs of your own?
   whytransfer doctor --images photos/           how fast will it be, and what is in the way?
 
 Every command explains itself: whytransfer COMMAND --help. Settings can come from a file: --config FILE.yaml
@@ -64,6 +66,7 @@ COMMANDS: dict[str, type | dict[str, type]] = {
     "advise": AdviseSettings,
     "study": StudySettings,
     "results": ResultsSettings,
+    "claims": ClaimsSettings,
     "export": ExportSettings,
     "pack": PackSettings,
     "masks": {"": MasksSettings, "quality": MasksQualitySettings, "rank": RankMasksSettings},
@@ -79,6 +82,7 @@ RESUMED = (
     DiagnoseInversionSettings,
     AdviseSettings,
     StudySettings,
+    ClaimsSettings,
 )  # what is stopped there goes on where it was
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from whytransfer.claims import setup_why
 from whytransfer.claims.setup import Settings, Setup
 from whytransfer.errors import unknown_name
 
@@ -82,7 +83,7 @@ def _other_images(setup: Setup) -> Models:
                 found[on(learner, name)] = {**own, "images": images, "iterations": steps}
     found[on("default", "tenth")] = {**contrastive, "images": setup.tenth, "iterations": steps}
     found[on("supervised", "tenth")] = {**supervised, "images": setup.tenth, "iterations": steps}
-    for name, settings in (("base", {"images": setup.base_classes}), ("identities", setup.identities)):
+    for name, settings in (("base", setup.base_classes), ("identities", setup.identities)):
         for learner, method in (("default", "contrastive"), ("supervised", "supervised"), ("exemplar", "exemplar")):
             found[on(learner, name)] = {**_usual(setup, method), **settings}
     return found

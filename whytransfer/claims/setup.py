@@ -34,8 +34,8 @@ class Setup:
     alike: Settings  # C08: what makes the contrastive method's queue and temperature those of "exemplar"
 
     # C09, C10: the images that classes or persons are learnt from
-    base_classes: str
-    identities: Settings  # images, and settings that go with them
+    base_classes: Settings  # images, and settings that go with them
+    identities: Settings
 
     # C11 to C15: regions, on images large enough for maps to tell them apart
     dense: Settings  # shared by all of them, instead of `pretrain`

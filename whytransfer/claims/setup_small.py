@@ -80,7 +80,7 @@ DEMO = Setup(
     synthetic=("leaves",),
     tenth="scenes:100:0:48",
     alike={},
-    base_classes="classes:scenes:1000:0:48:turns:train",
+    base_classes={"images": "classes:scenes:1000:0:48:turns:train"},
     identities={"images": "scenes:1000:4:48"},
     dense={
         "backbone": "resnet18", "size": 96, "batch": 32, "images": "scenes:300:0:96", "monitor": False,
@@ -145,7 +145,7 @@ LAPTOP = Setup(
     synthetic=("scenes",),
     tenth="share:10:" + TINY + "/train",
     alike={},
-    base_classes=CLASSES + "train+-",
+    base_classes={"images": CLASSES + "train+-"},
     identities={"images": "by-name:" + FACES + "/train", "epochs": 40},
     dense={"backbone": "resnet18", "size": 96, "batch": 64, "images": STREETS},
     masked={},
