@@ -1,8 +1,7 @@
 """Visual pretraining that explains itself: pretrain, transfer, diagnose, report.
 
-The commands as functions: `pretrain`, `transfer`, `export`, `show_views`, `show_masks`, `make_masks`, `masks_quality`,
 `rank_masks`, `diagnose_invariance`, `diagnose_errors`, `diagnose_inversion`, `run_study`, `results`, `run_claims`,
-`advise`, `doctor`, `demo`; and `load_backbone("SPEC")`.
+`advise`, `pack`, `doctor`, `demo`; and `load_backbone("SPEC")`.
 They are imported when first used, so that `whytransfer --help` need not wait for PyTorch.
 """
 
@@ -15,6 +14,7 @@ _FUNCTIONS = {
     "pretrain": "whytransfer.commands.pretrain",
     "transfer": "whytransfer.commands.transfer",
     "export": "whytransfer.commands.export",
+    "pack": "whytransfer.commands.pack",
     "show_views": "whytransfer.commands.show",
     "show_masks": "whytransfer.commands.show_masks",
     "make_masks": "whytransfer.commands.masks",

@@ -25,6 +25,7 @@ from whytransfer.commands.doctor import DoctorSettings
 from whytransfer.commands.export import ExportSettings
 from whytransfer.commands.masks import MasksSettings
 from whytransfer.commands.masks_quality import MasksQualitySettings
+from whytransfer.commands.pack import PackSettings
 from whytransfer.commands.pretrain import PretrainSettings
 from whytransfer.commands.rank import RankMasksSettings
 from whytransfer.commands.results import ResultsSettings
@@ -42,6 +43,7 @@ DESCRIPTION = """Which pretraining will transfer to my task, and why?
   whytransfer transfer --backbone runs/mine random:resnet18 --task readout --train train/ --test val/ --out results/
   whytransfer advise --images photos/ --candidates runs/ --out advice/
   whytransfer export --backbone runs/mine --format timm --out exports/mine
+  whytransfer pack --images photos/ --out shards/
   whytransfer masks --images photos/ --engine felzenszwalb --out regions/
   whytransfer diagnose errors --truth truth.json --detections a.json b.json --out errors/
   whytransfer study trade-off.yaml --out study/ pretrainings, tasks, diagnoses and seeds, into one table
@@ -66,6 +68,7 @@ COMMANDS: dict[str, type | dict[str, type]] = {
     "results": ResultsSettings,
     "claims": ClaimsSettings,
     "export": ExportSettings,
+    "pack": PackSettings,
     "masks": {"": MasksSettings, "quality": MasksQualitySettings, "rank": RankMasksSettings},
     "doctor": DoctorSettings,
     "show": {"views": ShowViewsSettings, "masks": ShowMasksSettings},
@@ -74,6 +77,7 @@ RESUMED = (
     PretrainSettings,
     DemoSettings,
     MasksSettings,
+    PackSettings,
     DiagnoseInvarianceSettings,
     DiagnoseInversionSettings,
     AdviseSettings,
