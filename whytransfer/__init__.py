@@ -1,7 +1,8 @@
 """Visual pretraining that explains itself: pretrain, transfer, diagnose, report.
 
-`rank_masks`, `diagnose_invariance`, `diagnose_errors`, `diagnose_inversion`, `run_study`, `results`, `run_claims`,
-`advise`, `pack`, `doctor`, `demo`; and `load_backbone("SPEC")`.
+The commands as functions: `pretrain`, `transfer`, `export`, `pack`, `show_views`, `show_masks`, `make_masks`,
+`masks_quality`, `rank_masks`, `diagnose_invariance`, `diagnose_errors`, `diagnose_inversion`, `run_study`, `results`,
+`run_claims`, `advise`, `doctor`, `demo`; and `load_backbone("SPEC")`.
 They are imported when first used, so that `whytransfer --help` need not wait for PyTorch.
 """
 

@@ -16,6 +16,9 @@ METRICS = {  # of a task or diagnosis: what its Results are called, as far as cl
     "readout": ("top1",), "sgd-readout": ("top1",), "detection": ("box_AP", "box_AP50", "box_AP75"),
     "segmentation": ("mean_iou",), "landmarks": ("error_diagonal",), "errors": ("Hoiem share Loc",),
     "fewshot": ("linear_3way_1shot", "linear_3way_5shot", "linear_5way_1shot", "linear_5way_5shot", "base_top1"),
+    "factors": ("pose", "colour"), "kernel-readout": ("pose", "colour"), "ridge-readout": ("mean",),
+    "invariance": tuple(f"{what} similarity" for what in (
+        "spatial", "appearance", "viewpoint", "light colour", "light direction")),
     "inversion": ("1 - MS-SSIM (2 scales)", "coverage"), "masks": ("best overlap",),
 }  # fmt: skip
 
