@@ -23,6 +23,7 @@ from whytransfer.commands.doctor import DoctorSettings
 from whytransfer.commands.export import ExportSettings
 from whytransfer.commands.masks import MasksSettings
 from whytransfer.commands.masks_quality import MasksQualitySettings
+from whytransfer.commands.pack import PackSettings
 from whytransfer.commands.pretrain import PretrainSettings
 from whytransfer.commands.rank import RankMasksSettings
 from whytransfer.commands.show import ShowViewsSettings
@@ -40,6 +41,7 @@ DESCRIPTION = f"""Which pretraining will transfer to my task, and why?
   whytransfer transfer --backbone runs/mine random:resnet18 --task readout --train train/ --test val/ --out results/
   whytransfer advise --images photos/ --candidates runs/ --out advice/
   whytransfer export --backbone runs/mine --format timm --out exports/mine
+  whytransfer pack --images photos/ --out shards/
   whytransfer masks --images photos/ --engine felzenszwalb --out regions/
   whytransfer diagnose errors --truth truth.json --detections a.json b.json --out errors/
   whytransfer doctor --images photos/           how fast will it be, and what is in the way?
@@ -63,6 +65,7 @@ COMMANDS: dict[str, type | dict[str, type]] = {
     },
     "advise": AdviseSettings,
     "export": ExportSettings,
+    "pack": PackSettings,
     "masks": {"": MasksSettings, "quality": MasksQualitySettings, "rank": RankMasksSettings},
     "doctor": DoctorSettings,
     "show": {"views": ShowViewsSettings, "masks": ShowMasksSettings},
@@ -71,6 +74,7 @@ RESUMED = (
     PretrainSettings,
     DemoSettings,
     MasksSettings,
+    PackSettings,
     DiagnoseInvarianceSettings,
     DiagnoseInversionSettings,
     AdviseSettings,
