@@ -44,6 +44,8 @@ class Settings(BaseModel):
 
     as_json: Annotated[bool, tyro.conf.arg(name="json", help_behavior_hint="")] = False
     """Print one JSON object per result on standard output and nothing else there."""
+    quiet: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
+    """No progress and no notes on standard error; errors are still told."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
