@@ -1,8 +1,8 @@
 """Visual pretraining that explains itself: pretrain, transfer, diagnose, report.
 
 The commands as functions: `pretrain`, `transfer`, `export`, `show_views`, `show_masks`, `make_masks`, `masks_quality`,
-`rank_masks`, `diagnose_invariance`, `diagnose_errors`, `diagnose_inversion`, `doctor`, `demo`; and
-`load_backbone("SPEC")`.
+`rank_masks`, `diagnose_invariance`, `diagnose_errors`, `diagnose_inversion`, `diagnose_complementarity`, `doctor`,
+`demo`; and `load_backbone("SPEC")`.
 They are imported when first used, so that `whytransfer --help` need not wait for PyTorch.
 """
 
@@ -22,6 +22,7 @@ _FUNCTIONS = {
     "rank_masks": "whytransfer.commands.rank",
     "diagnose_invariance": "whytransfer.commands.diagnose_invariance",
     "diagnose_inversion": "whytransfer.commands.diagnose_inversion",
+    "diagnose_complementarity": "whytransfer.commands.diagnose_complementarity",
     "diagnose_errors": "whytransfer.commands.diagnose_errors",
     "doctor": "whytransfer.commands.doctor",
     "demo": "whytransfer.commands.demo",

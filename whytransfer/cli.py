@@ -16,6 +16,7 @@ import tyro
 
 from whytransfer.commands.common import wrong_settings_refused
 from whytransfer.commands.demo import DemoSettings
+from whytransfer.commands.diagnose_complementarity import DiagnoseComplementaritySettings
 from whytransfer.commands.diagnose_errors import DiagnoseErrorsSettings
 from whytransfer.commands.diagnose_invariance import DiagnoseInvarianceSettings
 from whytransfer.commands.diagnose_inversion import DiagnoseInversionSettings
@@ -53,6 +54,7 @@ COMMANDS: dict[str, type | dict[str, type]] = {
         "invariance": DiagnoseInvarianceSettings,
         "errors": DiagnoseErrorsSettings,
         "inversion": DiagnoseInversionSettings,
+        "complementarity": DiagnoseComplementaritySettings,
     },
     "export": ExportSettings,
     "masks": {"": MasksSettings, "quality": MasksQualitySettings, "rank": RankMasksSettings},

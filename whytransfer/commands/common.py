@@ -24,12 +24,12 @@ from pydantic import (
 from whytransfer.errors import InputError
 
 
-def _one_is_enough(value: Any) -> Any:
+def one_is_enough(value: Any) -> Any:
     return (value,) if isinstance(value, str | Path) else value
 
 
 # strings that name backbones, at least one; from Python and YAML one may come without a list around it
-Backbones = Annotated[tuple[str, ...], BeforeValidator(_one_is_enough), Field(min_length=1)]
+Backbones = Annotated[tuple[str, ...], BeforeValidator(one_is_enough), Field(min_length=1)]
 
 
 class WrongSettings(Exception):
