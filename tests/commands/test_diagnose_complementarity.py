@@ -9,8 +9,8 @@ import whytransfer
 from whytransfer.diagnosis.complementarity import fusions_of
 from whytransfer.errors import InputError
 
-SPECS = ("random:resnet18-small:1", "random:resnet18-small:2", "random:resnet18:3")
-TRAIN, TEST = "scenes:60:0:24", "scenes:48:1:24"
+SPECS = ("random:resnet18:1", "random:resnet18:2", "random:resnet18:3")
+TRAIN, TEST = "scenes:40:0:24", "scenes:42:1:24"
 
 
 def ask(tmp_path, **options):
@@ -22,7 +22,7 @@ def ask(tmp_path, **options):
 def answered(tmp_path_factory):
     """Three backbones, a control, two tasks, from the command line with figures."""
     out = tmp_path_factory.mktemp("complementarity")
-    given = ["diagnose", "complementarity", "--backbone", *SPECS, "--control", "random:resnet34", "--standardised"]
+    given = ["diagnose", "complementarity", "--backbone", *SPECS, "--control", "random:resnet18:9", "--standardised"]
     given += ["--task", "knn", "factors", "--train", TRAIN, "--test", TEST, "--size=24", "--draws=50", "--device=cpu"]
     code = call(*given, f"--out={out}", "--json")
     return code, out, [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
@@ -93,7 +93,8 @@ def test_which_fusions_there_are():
     [
         ({"backbone": SPECS[0]}, "two different backbones or more"),
         ({"backbone": (SPECS[0], SPECS[0])}, "two different backbones or more"),
-        ({"backbone": (SPECS[0], "+".join(SPECS[1:]))}, "is a fusion: name single backbones"),
+        ({"backbone": (SPECS[0], "+".join(SPECS[1:]))}, "is a fusion: name single backbones, those of"),
+        ({"control": (SPECS[2], SPECS[2])}, "is one of the backbones that it should be compared with"),
         ({"control": SPECS[0]}, "is one of the backbones that it should be compared with"),
         ({"task": ("knn", "factors"), "train": (TRAIN,) * 3}, "got 2 of --task, 3 of --train, 1 of --test"),
         ({"task": "reedout"}, "unknown task 'reedout'. Did you mean 'readout'"),

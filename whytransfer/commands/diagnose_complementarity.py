@@ -36,8 +36,8 @@ class DiagnoseComplementaritySettings(Settings):
 
     A fusion sets the features side by side, as published. --standardised adds every fusion once more with its members
     scaled to equal variance; readout, factors and ridge-readout scale each feature themselves, so there it says the
-    same. --control is a single backbone to stand beside, best one with as many features as the whole fusion: is it the
-    knowledge or the width?
+    same. --control names single backbones that stand beside and are not fused: random features, a supervised one, and
+    one with as many features as the whole fusion: is it the knowledge or the width?
 
     Tasks: readout, knn, sgd-readout, finetune, factors, ridge-readout, kernel-readout, landmarks, segmentation, depth.
     Detectors are compared pairwise by `whytransfer diagnose errors`. Several tasks on one pair of image sets, one task
@@ -63,8 +63,8 @@ class DiagnoseComplementaritySettings(Settings):
     """Folder for results.jsonl, figures/ and predictions; results of equal settings are replaced, others stay."""
     task: Several = ("readout",)
     """One or more tasks, see above."""
-    control: str | None = None
-    """A single backbone that stands beside the fusions."""
+    control: Annotated[tuple[str, ...], BeforeValidator(one_is_enough)] = ()
+    """Single backbones that stand beside the fusions."""
     standardised: bool = False
     """Also every fusion with its members scaled to equal variance on --train: standardised:A+B."""
     size: Annotated[int, Field(ge=8, le=2048)] | None = None
@@ -124,13 +124,13 @@ def run(s: DiagnoseComplementaritySettings) -> Iterator[Any]:
     size = s.size or max(sizes_of(s.backbone))
     load = functools.partial(load_backbone, device=device_of(s.device))
     backbones = {spec: load(spec) for spec in s.backbone}
-    control = (s.control, load(s.control)) if s.control else None
+    controls = {spec: load(spec) for spec in s.control}
     writable_folder(s.out, make=False)
     kept_results(s.out)
     bank, counted = FeatureBank(), _Counted()
     jobs = _jobs(s, size, bank)
     asked = Complementarity(
-        backbones, jobs, size, s.out, bank, control, s.standardised, s.seed, s.batch, s.draws, counted.tick
+        backbones, jobs, size, s.out, bank, controls, s.standardised, s.seed, s.batch, s.draws, counted.tick
     )
     _say_notes(asked)
     found: list[Any] = []
@@ -164,11 +164,12 @@ def _check(s: DiagnoseComplementaritySettings) -> None:
 
     if len(set(s.backbone)) < max(2, len(s.backbone)):
         raise InputError("--backbone takes two different backbones or more: complementarity is between them")
-    for spec in s.backbone:
+    for spec in (*s.backbone, *s.control):
         if len(members_of(spec)) > 1:
-            raise InputError(f"--backbone {spec} is a fusion: name single backbones, they are fused here")
-    if s.control in s.backbone:
-        raise InputError(f"--control {s.control} is one of the backbones that it should be compared with")
+            raise InputError(f"{spec} is a fusion: name single backbones, those of --backbone are fused here")
+    for spec in s.control:
+        if spec in s.backbone or s.control.count(spec) > 1:
+            raise InputError(f"--control {spec} is one of the backbones that it should be compared with")
     counts = {name: len(getattr(s, name)) for name in ("task", "train", "test")}
     if set(counts.values()) - {1, max(counts.values())}:
         told = ", ".join(f"{n} of --{name}" for name, n in counts.items())
@@ -231,16 +232,15 @@ def _as_many(values: Sequence[str], n: int) -> Sequence[str]:
 def _say_notes(asked: Any) -> None:
     from whytransfer.progress import say
 
-    for spec, backbone in [*asked.backbones.items(), *([asked.control] if asked.control else [])]:
+    for spec, backbone in {**asked.backbones, **asked.controls}.items():
         if backbone.note:
             say(f"note: {spec}: {backbone.note}")
-    if asked.control is not None:
-        width = sum(b.width for b in asked.backbones.values())
-        if asked.control[1].width != width:
-            say(
-                f"note: --control {asked.control[0]} has {asked.control[1].width:,} features and the fusion of all "
-                f"{width:,}: the comparison is not at equal width"
-            )
+    width = sum(b.width for b in asked.backbones.values())
+    if width not in {b.width for b in asked.controls.values()}:
+        say(
+            f"note: no --control has the {width:,} features of the fusion of all: whether a gain is one of knowledge "
+            "or of width stays open"
+        )
 
 
 def _signed(result: Any, s: DiagnoseComplementaritySettings, jobs: Sequence[Any]) -> Any:

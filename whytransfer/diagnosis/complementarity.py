@@ -2,8 +2,8 @@
 
 For every pair: linear CKA of their features, and whether they are wrong about the same test images more than chance
 would have it. For every fusion: what it gains over its best single member on the same test images, drawn together. Over
-all tasks: the mean rank of each model, who is the most consistent. A wide single backbone of the same number of
-features stands beside as control: is it the knowledge or the width?
+all tasks: the mean rank of each model, who is the most consistent. Controls are single backbones that stand beside and
+are not fused; one with as many features as the fusion says whether it is the knowledge or the width.
 
 The best member is chosen without the test images, by the score on a fifth of the training images that a fit of its own
 has not seen: taking the best on the test images would make every gain look smaller than it is, by as much as luck
@@ -67,8 +67,8 @@ def fusions_of(names: Sequence[str]) -> list[tuple[str, ...]]:
 class Complementarity:
     """Two backbones or more on one task or more; run() yields the tasks' Results and those of this diagnosis.
 
-    `backbones` are single ones by their specs, `control` another one beside them. With `standardised` every fusion is
-    there twice, plain and standardised. `folder` keeps the predictions. `take` extracts features (a FeatureBank).
+    `backbones` are single ones by their specs, `controls` others that are not fused. With `standardised` every fusion
+    is there twice, plain and standardised. `folder` keeps the predictions. `take` extracts features (a FeatureBank).
     """
 
     backbones: Mapping[str, nn.Module]
@@ -76,7 +76,7 @@ class Complementarity:
     size_px: int
     folder: Path
     take: Take
-    control: tuple[str, nn.Module] | None = None
+    controls: Mapping[str, nn.Module] = field(default_factory=dict)
     standardised: bool = False
     seed: int = 0
     batch: int = 256
@@ -88,14 +88,15 @@ class Complementarity:
     def __post_init__(self) -> None:
         if len(self.backbones) < 2:
             raise InputError(f"complementarity is a matter of two backbones or more, got {len(self.backbones)}")
+        for job in self.jobs:
+            holdout(job.train, HELD_OUT, self.seed)  # what has nothing to put aside is refused before the work
         object.__setattr__(self, "models", dict(self.backbones))
         object.__setattr__(self, "members", {})
         for members in fusions_of(list(self.backbones)):
             self._fuse("+".join(members), members)
             if self.standardised:
                 self._fuse(SCHEME + "+".join(members), members)
-        if self.control is not None:
-            self.models[self.control[0]] = self.control[1]
+        self.models.update(self.controls)
 
     def _fuse(self, spec: str, members: tuple[str, ...]) -> None:
         fused: Any = Fused([self.backbones[name] for name in members])  # type: ignore[misc]
@@ -109,11 +110,14 @@ class Complementarity:
         return len(self.jobs) * (len(self.models) + len(self.backbones))
 
     def run(self) -> Iterator[list[Result]]:
-        """Lists of Results that belong together: for each job the tasks' of each model, then its comparison; at the end
-        the ranks over all jobs."""
+        """Lists of Results that belong together: for each job how alike features are, the task's of each model, and
+        their comparison; at the end the ranks over all jobs. InputError for features without spread or number."""
         compared: dict[str, dict[str, Answers]] = {}
         alike: set[str] = set()
         for job in self.jobs:
+            if job.pictures.fingerprint not in alike:  # before the fits: broken features are refused here
+                alike.add(job.pictures.fingerprint)
+                yield list(self._alike(job))
             answers: dict[str, dict[str, Answers]] = {}
             for spec, model in self.models.items():
                 standardise(model, job.train, self.size_px, self.batch, self.seed)
@@ -121,9 +125,6 @@ class Complementarity:
                 yield results
             held = self._held_out(job)
             yield [*self._overlaps(job, answers), *self._gains(job, answers, held)]
-            if job.pictures.fingerprint not in alike:
-                alike.add(job.pictures.fingerprint)
-                yield list(self._alike(job))
             for metric in _conflicting(answers[next(iter(answers))]):
                 name = f"{job.name} {metric}, {job.data}"
                 compared[name] = {spec: by[metric] for spec, by in answers.items()}
@@ -162,11 +163,8 @@ class Complementarity:
     def _gains(
         self, job: Job, answers: Mapping[str, Mapping[str, Answers]], held: Mapping[str, Mapping[str, float]]
     ) -> Iterator[Result]:
-        """For every fusion, and the control: the difference to the best single member, and to the control."""
-        others = list(self.backbones)
-        candidates = dict(self.members)
-        if self.control is not None:
-            candidates[self.control[0]] = tuple(others)
+        """For every fusion and control: the difference to the best single member (of all), and to the controls."""
+        candidates = {**self.members, **dict.fromkeys(self.controls, tuple(self.backbones))}
         for spec, members in candidates.items():
             for metric, fusion in answers[spec].items():
                 scores = held[metric]
@@ -180,27 +178,31 @@ class Complementarity:
                     "chosen_by": f"the score on {HELD_OUT:.0%} of the training images, held out of a fit of its own",
                     "held_out_scores": {m: scores[m] for m in members}, "best_on_test": on_test,
                     "gain_over_best_on_test": fusion.sign * (fusion.value - answers[on_test][metric].value),
-                    **self._against_control(spec, metric, answers),
+                    "gain_over_controls": self._over_controls(spec, metric, answers),
                 }  # fmt: skip
                 unit = "points" if fusion.unit == "%" else fusion.unit
                 name = f"{job.name} {metric}: gain over the best single"
                 yield self._result(spec, job.data, name, difference, unit, "higher", len(fusion), (low, high), what)
 
     def _variant(self, spec: str) -> str:
-        if self.control is not None and spec == self.control[0]:
+        if spec in self.controls:
             return "control"
+        if spec in self.backbones:
+            return "single"
         return "standardised" if spec.startswith(SCHEME) else "plain"
 
     def _width(self, spec: str) -> int | None:
         return getattr(self.models[spec], "width", None)
 
-    def _against_control(
+    def _over_controls(
         self, spec: str, metric: str, answers: Mapping[str, Mapping[str, Answers]]
     ) -> dict[str, list[float]]:
-        if self.control is None or spec == self.control[0]:
-            return {}
-        one, other = answers[spec][metric], answers[self.control[0]][metric]
-        return {"gain_over_control": list(overlap.gain(one, other, self.draws, self.seed))}
+        """{control: difference, low, high}."""
+        return {
+            control: list(overlap.gain(answers[spec][metric], answers[control][metric], self.draws, self.seed))
+            for control in self.controls
+            if control != spec
+        }
 
     def _alike(self, job: Job) -> Iterator[Result]:
         """CKA of every pair of single backbones on the test images."""
@@ -222,8 +224,6 @@ class Complementarity:
         for spec, found in mean_ranks(compared, self.draws, self.seed).items():
             what = {"kind": "rank", "tasks": list(compared), "ranks": found.ranks, "variant": self._variant(spec)}
             what["interval"] = "over test images; the tasks are as chosen"
-            if spec in self.backbones:
-                what["variant"] = "single"
             yield self._result(
                 spec, f"{len(compared)} tasks", "mean rank", found.value, "rank", "lower", len(compared),
                 (found.low, found.high), what,

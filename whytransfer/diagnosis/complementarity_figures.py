@@ -59,7 +59,7 @@ def _alike(rows: Rows) -> Any:
         chart = base.mark_rect().encode(color=colour) + base.mark_text().encode(text="shown:N", color=text)
         title = alt.Title(panel.split(", ")[0], subtitle=panel.split(", ", 1)[1], anchor="start", limit=360)
         panels.append(chart.properties(width=alt.Step(58), height=alt.Step(34), title=title))
-    title = alt.Title("How alike? 1 the same, 0 what chance gives", anchor="start")
+    title = alt.Title("How alike? 1 the same, 0 what chance gives", anchor="start", offset=12)
     return alt.concat(*panels, columns=3).properties(title=title).resolve_scale(x="independent", y="independent")
 
 
@@ -79,27 +79,22 @@ def gain_rows(results: Iterable[Result]) -> Rows:
 
 def _gains(rows: Rows) -> Any:
     alt = altair()
+    variants = _in_order(rows, "variant")
     panels = []
-    variants = list(dict.fromkeys(row["variant"] for row in rows))
     for key in dict.fromkeys((row["score"], row["data"], row["unit"]) for row in rows):
         part = [row for row in rows if (row["score"], row["data"], row["unit"]) == key]
         base = alt.Chart(alt.Data(values=part)).encode(
             y=alt.Y("fusion:N", title=None, sort=None, axis=alt.Axis(labelLimit=320)),
             yOffset=alt.YOffset("variant:N", sort=variants),
-            color=alt.Color("variant:N", sort=variants, title="fusion", legend=alt.Legend(orient="top")),
         )
-        x = alt.X("value:Q", title=f"gain over the best single member, {key[2]}", scale=alt.Scale(zero=True))
-        zero = (
-            alt.Chart(alt.Data(values=[{"zero": 0}])).mark_rule(color="#666666", strokeDash=[4, 3]).encode(x="zero:Q")
-        )
-        ends = base.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q")
-        dots = base.mark_point(filled=True, size=60, opacity=1).encode(
-            x=x, shape=alt.Shape("variant:N", sort=variants, legend=None)
-        )
+        zero = alt.Chart(alt.Data(values=[{"zero": 0}])).mark_rule(color="#666666", strokeDash=[4, 3])
         title = alt.Title(key[0], subtitle=key[1], anchor="start", limit=360)
-        step = alt.Step(14 * len(variants) + 8, **{"for": "position"})
-        panels.append((zero + ends + dots).properties(width=280, height=step, title=title))
-    title = alt.Title("What fusions gain", subtitle="95 % intervals, paired over test images", anchor="start")
+        step = alt.Step(12 * len(variants) + 8, **{"for": "position"})
+        layers = zero.encode(x="zero:Q") + _dots(base, f"gain over the best single member, {key[2]}", variants, True)
+        panels.append(layers.properties(width=280, height=step, title=title))
+    title = alt.Title(
+        "What fusions gain", subtitle="95 % intervals, paired over test images", anchor="start", offset=12
+    )
     return alt.concat(*panels, columns=2).properties(title=title).resolve_scale(x="independent", y="independent")
 
 
@@ -109,8 +104,8 @@ def rank_rows(results: Iterable[Result]) -> Rows:
     labels = _labels(found)
     return [
         {
-            "model": labels[r.model], "variant": r.provenance["variant"], "value": r.value, "low": r.low,
-            "high": r.high, "tasks": r.n,
+            "model": f"{labels[r.model]} (standardised)" if r.model.startswith(SCHEME) else labels[r.model],
+            "variant": r.provenance["variant"], "value": r.value, "low": r.low, "high": r.high, "tasks": r.n,
         }
         for r in found
     ]  # fmt: skip
@@ -119,22 +114,33 @@ def rank_rows(results: Iterable[Result]) -> Rows:
 def _ranks(rows: Rows) -> Any:
     alt = altair()
     base = alt.Chart(alt.Data(values=rows)).encode(
-        y=alt.Y("model:N", title=None, sort=None, axis=alt.Axis(labelLimit=320)),
-        color=alt.Color("variant:N", sort=None, title=None, legend=alt.Legend(orient="top")),
+        y=alt.Y("model:N", title=None, sort=None, axis=alt.Axis(labelLimit=320))
     )
-    x = alt.X("value:Q", title=f"mean rank over {rows[0]['tasks']} scores, 1 the best", scale=alt.Scale(zero=False))
-    ends = base.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q")
-    dots = base.mark_point(filled=True, size=60, opacity=1).encode(x=x, shape=alt.Shape("variant:N", legend=None))
     title = alt.Title("Who is the most consistent?", subtitle="95 % intervals over test images", anchor="start")
-    return (ends + dots).properties(width=340, height=alt.Step(22), title=title)
+    words = f"mean rank over {rows[0]['tasks']} scores, 1 the best"
+    layers = _dots(base, words, _in_order(rows, "variant"), False)
+    return layers.properties(width=340, height=alt.Step(22), title=title)
+
+
+def _dots(base: Any, words: str, variants: list[str], zero: bool) -> Any:
+    """Values with their intervals; colour and shape both tell the variant, in one legend."""
+    alt = altair()
+    how = {"sort": variants, "title": None, "legend": alt.Legend(orient="top")}
+    base = base.encode(color=alt.Color("variant:N", **how))
+    x = alt.X("value:Q", title=words, scale=alt.Scale(zero=zero))
+    dots = base.mark_point(filled=True, size=60, opacity=1).encode(x=x, shape=alt.Shape("variant:N", **how))
+    return base.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q") + dots
+
+
+def _in_order(rows: Rows, key: str) -> list[str]:
+    return list(dict.fromkeys(row[key] for row in rows))
 
 
 def _labels(results: Sequence[Result]) -> Mapping[str, str]:
     """Short names of fusions: those of their members."""
     models = list(dict.fromkeys(r.model for r in results))
     single = labels_of(dict.fromkeys(part for m in models for part in members_of(m)))
-    named = {m: " + ".join(single[part] for part in members_of(m)) for m in models}
-    return {m: f"{name} (standardised)" if m.startswith(SCHEME) else name for m, name in named.items()}
+    return {m: " + ".join(single[part] for part in members_of(m)) for m in models}
 
 
 FIGURES: dict[str, tuple[Callable[[Sequence[Result]], Rows], Callable[[Rows], Any]]] = {
