@@ -17,6 +17,7 @@ from whytransfer.commands.advise import AdviseSettings
 from whytransfer.commands.claims import ClaimsSettings
 from whytransfer.commands.common import wrong_settings_refused
 from whytransfer.commands.demo import DemoSettings
+from whytransfer.commands.diagnose_complementarity import DiagnoseComplementaritySettings
 from whytransfer.commands.diagnose_errors import DiagnoseErrorsSettings
 from whytransfer.commands.diagnose_invariance import DiagnoseInvarianceSettings
 from whytransfer.commands.diagnose_inversion import DiagnoseInversionSettings
@@ -67,6 +68,7 @@ COMMANDS: dict[str, type | dict[str, type]] = {
         "invariance": DiagnoseInvarianceSettings,
         "errors": DiagnoseErrorsSettings,
         "inversion": DiagnoseInversionSettings,
+        "complementarity": DiagnoseComplementaritySettings,
     },
     "advise": AdviseSettings,
     "study": StudySettings,
