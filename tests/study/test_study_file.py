@@ -16,7 +16,14 @@ def names(study: dict[str, Any]) -> list[str]:
 
 
 def test_the_cells_are_the_grid_written_out_by_hand():
-    of_a_seed = ["pretrain/one/{}", "pretrain/two/{}", "class/one/{}", "class/two/{}", "class/both/{}", "class/random/{}"]
+    of_a_seed = [
+        "pretrain/one/{}",
+        "pretrain/two/{}",
+        "class/one/{}",
+        "class/two/{}",
+        "class/both/{}",
+        "class/random/{}",
+    ]
     first = [name.format(0) for name in of_a_seed] + ["pose/one/0", "pose/two/0", "all/0", "errors/0", "masks"]
     assert names(STUDY) == [*first, *[name.format(1) for name in of_a_seed], "all/1"]
 
