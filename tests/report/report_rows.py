@@ -83,7 +83,7 @@ def row(
         "high": value + spread, "unit": unit, "direction": "lower" if metric in LOWER else "higher", "n": 1500,
         "data": data, "task": task, "model": model or BACKBONES[backbone].format(seed=seed),
         "provenance": {
-            "command": "whytransfer study trade-off.yaml --out results", "versions": {"torch": "2.12", "python": "3.12"},
+            "command": "whytransfer study trade-off.yaml --out results", "versions": {"torch": "2.12"},
             "weights_sha256": "0123abcd" * 8, "curve": [0.5] * 400, **(provenance or {}),
         },
         "folder": f"cells/{key}",
@@ -97,8 +97,8 @@ def noise(*of: object) -> float:
 
 CLAIMS = [
     {
-        "id": "C16", "source": "Ericsson 2022", "finding": "Spatial views teach spatial invariance", "paper": "0.87 and 0.51",
-        "scale": "demo", "verdict": "holds", "why": "",
+        "id": "C16", "source": "Ericsson 2022", "finding": "Spatial views teach spatial invariance",
+        "paper": "0.87 and 0.51", "scale": "demo", "verdict": "holds", "why": "",
         "effects": [
             {"name": "spatial − appearance, spatial transforms", "sign": "+", "value": 0.40, "low": 0.37, "high": 0.43,
              "unit": "cosine", "margin": None, "seeds": {"0": 0.41, "1": 0.39, "2": 0.40}, "verdict": "holds",
@@ -121,13 +121,13 @@ CLAIMS = [
         "id": "C04", "source": "Zhao 2021", "finding": "Contrastive transfer hardly depends on the images", "paper": "",
         "scale": "demo", "verdict": "contradicted", "why": "",
         "effects": [
-            {"name": "spread, contrastive − supervised", "sign": "-", "value": 4.0, "low": 1.5, "high": 6.5, "unit": "%",
-             "margin": None, "seeds": {"0": 3.0, "1": 5.0, "2": 4.0}, "verdict": "contradicted", "paper": "-5",
+            {"name": "spread, contrastive − supervised", "sign": "-", "value": 4.0, "low": 1.5, "high": 6.5,
+             "unit": "%", "margin": None, "seeds": {"0": 3.0, "1": 5.0, "2": 4.0}, "verdict": "contradicted", "paper": "-5",
              "smallest": 2.0},
         ],
     },
     {
-        "id": "C10", "source": "Zhao 2021", "finding": "Landmarks after identity pretraining", "paper": "", "scale": "demo",
-        "verdict": "not run", "why": "generated scenes have no faces", "effects": [],
+        "id": "C10", "source": "Zhao 2021", "finding": "Landmarks after identity pretraining", "paper": "",
+        "scale": "demo", "verdict": "not run", "why": "generated scenes have no faces", "effects": [],
     },
 ]  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 from whytransfer.errors import InputError, unknown_name
 from whytransfer.images.archive import Archive
 from whytransfer.images.folder import Folder
-from whytransfer.images.index import missing_path
+from whytransfer.images.index import CARD, TARS, missing_path
 from whytransfer.images.subsets import holdout, labelled_with, match_classes, require_labels, subset
 from whytransfer.records import ImageSet
 
@@ -48,12 +48,18 @@ def open_images(spec: str) -> ImageSet:
     and, over any other files, "classes:IMAGES:LIST:SPLIT"; with landmarks "landmarks:ROOT[:SPLIT]",
     "celeba-landmarks:...", "mafl:...", "300w:...", "300w-published:..." and "lsp:..."; with latent factors
     "causal3dident:ROOT[:SPLIT]".
+    Shards (WebDataset's tar files) are "FILE.tar", "train-{000..012}.tar", a folder that `pack` made, or a URL of one
+    of these: "s3://...", "gs://...", "https://..." (extra `remote`).
     Raises InputError that says what was found instead.
     """
     kind, _, rest = spec.partition(":")
     path = Path(spec).expanduser()
     if kind in KINDS and rest and not path.exists():
         return _open_named(kind, rest)
+    if (path / CARD).is_file() or (not path.is_dir() and ("://" in spec or spec.endswith(TARS))):
+        from whytransfer.images.shards import open_shards
+
+        return open_shards(spec)
     if path.is_dir():
         return Folder(path)
     for outer in (path, *path.parents):
