@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from whytransfer.records import Result
+from whytransfer.study.cells import Cell
+from whytransfer.study.store import StudyFolder
 
 BACKBONES = {
     "random": "random:resnet18:{seed}",
@@ -90,6 +96,28 @@ def row(
     }  # fmt: skip
 
 
+def renamed(rows: list[dict[str, Any]], names: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The rows with other names of backbones, items and metrics."""
+    columns = ("backbone", "item", "metric")
+    return [{**row, **{c: names.get(row[c], row[c]) for c in columns}} for row in rows]
+
+
+def written(rows: list[dict[str, Any]], folder: Path) -> Path:
+    """A study's folder that holds these rows, each cell of them finished."""
+    store = StudyFolder.create(folder)
+    cells = {}
+    for key in dict.fromkeys(row["key"] for row in rows):
+        own = [row for row in rows if row["key"] == key]
+        first = own[0]
+        cell = Cell(first["cell"], first["stage"], {"seed": first["seed"]}, (), first["seed"], first["item"])
+        cells[key] = Cell(**{**vars(cell), "backbone": first["backbone"]})
+        card = store.begin(cells[key], key, {"stage": cell.stage, "settings": {"seed": cell.seed}}, {})
+        fields = [field.name for field in dataclasses.fields(Result)]
+        store.finish(card, [Result(**{name: row[name] for name in fields}) for row in own], 1.0)
+    store.keep_study(rows[0]["study"], [(cell, key) for key, cell in cells.items()], {})
+    return folder
+
+
 def noise(*of: object) -> float:
     """A normal number that depends on its arguments alone."""
     return float(np.random.default_rng(zlib.crc32(repr(of).encode())).normal())
@@ -122,8 +150,8 @@ CLAIMS = [
         "scale": "demo", "verdict": "contradicted", "why": "",
         "effects": [
             {"name": "spread, contrastive − supervised", "sign": "-", "value": 4.0, "low": 1.5, "high": 6.5,
-             "unit": "%", "margin": None, "seeds": {"0": 3.0, "1": 5.0, "2": 4.0}, "verdict": "contradicted", "paper": "-5",
-             "smallest": 2.0},
+             "unit": "%", "margin": None, "seeds": {"0": 3.0, "1": 5.0, "2": 4.0}, "verdict": "contradicted",
+             "paper": "-5", "smallest": 2.0},
         ],
     },
     {
