@@ -45,7 +45,8 @@ def test_a_fusion_of_fusions_and_one_of_another_kind():
 
 
 def test_own_settings_win_over_the_shared_ones_and_seeds_reach_the_cells():
-    grid = grid_of(read_study({**STUDY, "backbones": {"one": {"size": 99}, "two": {}}}), STAGES)
+    study = {**STUDY, "backbones": {"one": {"size": 99}, "two": {}}, "diagnoses": {}}
+    grid = grid_of(read_study(study), STAGES)
     assert grid["pretrain/one/1"].settings["size"] == 99 and grid["pretrain/two/1"].settings["size"] == 16
     assert grid["pretrain/one/1"].settings["seed"] == 1 and grid["class/one/0"].settings["images"] == "b"
 
@@ -101,8 +102,9 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("case", WRONG)
 def test_a_wrong_study_is_refused_with_what_is_wrong(case: str):
     change, message = WRONG[case]
+    study = {**STUDY, **change} if "backbones" not in change else {**STUDY, "tasks": {"t": {}}, "diagnoses": {}, **change}
     with pytest.raises(InputError, match=message):
-        grid_of(read_study({**STUDY, **change}), STAGES)
+        grid_of(read_study(study), STAGES)
 
 
 def test_wrong_yaml_is_refused_with_its_place(tmp_path: Path):

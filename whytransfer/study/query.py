@@ -41,6 +41,8 @@ def query(rows: Sequence[Mapping[str, Any]], sql: str) -> tuple[list[str], list[
         base.execute("SET enable_external_access = false")
         try:
             found = base.execute(sql)
+            if found is None:
+                raise InputError("the query is empty. Columns of results: " + ", ".join(COLUMNS))
             return [column[0] for column in found.description or []], found.fetchall()
         except duckdb.Error as error:
             raise InputError(
