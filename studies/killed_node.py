@@ -1,7 +1,7 @@
 """Does a study survive the death of a machine? Two Ray nodes on this one, one of them killed in the middle.
 
-Question   A small study on two nodes of a Ray cluster; one node is killed as soon as both are at work and the cell on it
-           has saved a checkpoint. Is every cell finished, did the killed one go on from its checkpoint, and is the
+Question   A small study on two nodes of a Ray cluster; one node is killed as soon as both are at work and the cell on
+           it has saved a checkpoint. Is every cell finished, did the killed one go on from its checkpoint, and is the
            table that of the same study without Ray?
 Command    OMP_NUM_THREADS=1 uv run python studies/killed_node.py --out runs/killed-node
 Minutes    3 to 5 on two cores

@@ -1,4 +1,4 @@
-"""`whytransfer study` and `whytransfer results`: a real study of generated scenes, the plan, refusals and exit codes."""
+"""`whytransfer study` and `results`: a real study of generated scenes, the plan, refusals and exit codes."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def test_a_study_gives_what_its_parts_give_alone(small: Path, tmp_path: Path):
     specs = {"random": "random:resnet18:0", "spatial": str(spatial), "fused": f"random:resnet18:0+{spatial}"}
     scores = Scores(whytransfer.results(small))
     for name, spec in specs.items():
-        [alone] = whytransfer.transfer(
+        for alone in whytransfer.transfer(
             backbone=spec, task="knn", train="scenes:60:0:32", test="scenes:40:1:32", size=32, out=tmp_path / "t"
-        )
-        row = scores.row(name, "class", alone.metric, 0)
-        assert (row["value"], row["low"], row["high"], row["n"]) == (alone.value, alone.low, alone.high, alone.n)
+        ):
+            row = scores.row(name, "class", alone.metric, 0)
+            assert (row["value"], row["low"], row["high"], row["n"]) == (alone.value, alone.low, alone.high, alone.n)
     [mean, *_] = whytransfer.masks_quality(images="scenes:40:1:32", engine="grid:2", truth="annotated")
     assert next(r for r in scores.rows if r["item"] == "masks")["value"] == mean.value
 
@@ -129,7 +129,7 @@ def test_a_failed_cell_ends_in_exit_code_1_and_its_log_is_named(
     assert call("study", file, "--out", str(tmp_path / "out")) == 1
     out, err = capsys.readouterr()
     assert "2 cells of quick failed" in err and "pretrain/two/0: no images here" in err and "log.txt)" in err
-    assert "class" in out and "4 cells were not run, class/two/0 first: it needs pretrain/two/0" in err.replace("\n", " ")
+    assert "class" in out and "2 cells were not run, class/two/0 first: it needs pretrain/two/0" in err
     answer = answer_of(file, tmp_path / "out")
     assert set(answer.failed) == {"pretrain/two/0", "pretrain/two/1"} and answer.finished == 4 and len(answer.rows) == 4
     with pytest.raises(RunError, match="2 cells of quick failed"):
@@ -160,7 +160,7 @@ def test_results_as_table_csv_and_json(tmp_path: Path, fakes: None, capsys: pyte
     assert call("results", out) == 0
     assert "31.00 %" in capsys.readouterr().out
     assert call("results", out, "SELECT max(value) AS best FROM results", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {"best": 21.0}
+    assert json.loads(capsys.readouterr().out) == {"best": 31.0}
     assert call("results", out, "--csv", str(tmp_path / "all.csv")) == 0
     with open(tmp_path / "all.csv") as file:
         assert len(list(csv.DictReader(file))) == 10
@@ -195,8 +195,8 @@ def test_bad_input_is_refused_before_anything_runs(tmp_path: Path, change: str, 
     import yaml
 
     content = yaml.safe_load(
-        "{backbones: {a: random:resnet18}, tasks: {class: {task: knn}}, transfer: {train: scenes:8, test: scenes:8, size: 32},"
-        " pretrain: {images: scenes:8}}"
+        "{backbones: {a: random:resnet18}, tasks: {class: {task: knn}}, pretrain: {images: scenes:8},"
+        " transfer: {train: scenes:8, test: scenes:8, size: 32}}"
     )
     with pytest.raises(InputError, match=said):
         run_study({**content, **yaml.safe_load(change)}, tmp_path / "out")
@@ -204,7 +204,14 @@ def test_bad_input_is_refused_before_anything_runs(tmp_path: Path, change: str, 
 
 
 def test_lengths_of_time_addresses_and_values():
-    assert [seconds_of(t) for t in ("2h", "90min", "1h30min", "45 s", "1.5h", "10m")] == [7200, 5400, 5400, 45, 5400, 600]
+    assert [seconds_of(t) for t in ("2h", "90min", "1h30min", "45 s", "1.5h", "10m")] == [
+        7200,
+        5400,
+        5400,
+        45,
+        5400,
+        600,
+    ]
     for wrong in ("", "2", "2d", "h"):
         with pytest.raises(InputError, match="--budget .*such as 2h, 90min"):
             seconds_of(wrong)

@@ -40,8 +40,9 @@ def run(settings: Mapping[str, Any], folder: Path) -> list[Result]:
     specs = settings.get("backbone") or settings.get("names") or [""]
     return [
         Result(
-            model=spec or str(folder), data=settings["images"], task="fake", metric="level", value=settings["level"] + below(spec),
-            unit="%", direction="higher", n=10, seed=settings["seed"], low=0.0, high=9.0, provenance={"ran": True},
+            model=spec or str(folder), data=settings["images"], task="fake", metric="level",
+            value=settings["level"] + below(spec), unit="%", direction="higher", n=10, seed=settings["seed"], low=0.0,
+            high=9.0, provenance={"ran": True},
         )
         for spec in specs
     ]  # fmt: skip

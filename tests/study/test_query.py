@@ -77,7 +77,9 @@ def timed(calls: list[str]) -> dict[str, Stage]:
         return 0.5
 
     like = STAGES["pretrain"]
-    pretrain = Stage(like.run, like.check, like.takes, like.images, effort=effort, calibrate=calibrate, bytes=lambda s: 7)
+    pretrain = Stage(
+        like.run, like.check, like.takes, like.images, effort=effort, calibrate=calibrate, bytes=lambda s: 7
+    )
     return {**STAGES, "pretrain": pretrain}
 
 
@@ -107,7 +109,9 @@ def test_finished_cells_are_better_evidence_than_a_calibration(tmp_path: Path):
     first = Costs(lab.store, "m", {"a": 7, "b": 7})
     first.calibrate(entries, stages)
     for entry, seconds in ((entries[0], 140.0), (entries[1], 70.0)):
-        card = lab.store.begin(entry.cell, entry.key, entry.decided, {"machine": "m", "effort": ["kind of size 16", 70.0]})
+        card = lab.store.begin(
+            entry.cell, entry.key, entry.decided, {"machine": "m", "effort": ["kind of size 16", 70.0]}
+        )
         lab.store.finish(card, [], seconds)
     assert first.seconds(entries[0], stages["pretrain"]) == 35
     assert Costs(lab.store, "m", first.sizes).seconds(entries[0], stages["pretrain"]) == 105  # the median of 2 and 1 s
@@ -120,7 +124,10 @@ def test_a_kind_that_cannot_be_measured_stays_unknown(tmp_path: Path):
         raise InputError("too few images")
 
     like = timed([])["pretrain"]
-    stages = {**STAGES, "pretrain": Stage(like.run, like.check, "seed", like.images, effort=like.effort, calibrate=fails)}
+    stages = {
+        **STAGES,
+        "pretrain": Stage(like.run, like.check, "seed", like.images, effort=like.effort, calibrate=fails),
+    }
     lab = Lab(tmp_path, stages)
     entries, costs = lab.entries(STUDY), Costs(lab.store, "m", {"a": 7, "b": 7})
     costs.calibrate(entries, stages)

@@ -62,4 +62,3 @@ def test_the_cells_of_a_killed_node_are_run_again_elsewhere(tmp_path: Path):
     alone.run(study, InProcess())
     assert told(tmp_path / "ray") == told(tmp_path / "alone")
     assert max(lab.runs()[name] for name in ("pretrain/one/0", "pretrain/two/0")) == 2  # one was run again
-

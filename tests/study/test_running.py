@@ -115,7 +115,9 @@ def test_a_failing_cell_stops_only_what_needs_it(tmp_path: Path, does: str, said
     study = with_setting("backbones", "two", does=does)
     ended = lab.run(study, InProcess())
     assert [o.name for o in ended.failed] == ["pretrain/two/0", "pretrain/two/1"] and said in ended.failed[0].message
-    assert ended.left["class/two/0"] == "it needs pretrain/two/0" and ended.left["errors/0"] == "it needs pose/two/0"
+    assert (
+        ended.left["class/two/0"] == "it needs pretrain/two/0" and ended.left["errors/0"] == "it needs pretrain/two/0"
+    )
     assert {r["cell"] for r in rows(tmp_path)} == {
         "pretrain/one/0", "class/one/0", "class/random/0", "pose/one/0", "masks",
         "pretrain/one/1", "class/one/1", "class/random/1",
@@ -219,6 +221,15 @@ def test_a_cell_of_another_process_is_waited_for(tmp_path: Path, monkeypatch: py
     assert set(lab.runs().values()) == {1}
 
 
+def test_the_plan_tells_what_runs_from_what_was_stopped(tmp_path: Path):
+    lab = Lab(tmp_path)
+    entry = lab.entries(STUDY)[0]
+    lab.store.begin(entry.cell, entry.key, entry.decided, {})
+    assert (lab.entries(STUDY)[0].state, lab.entries(STUDY)[0].why) == ("stopped", "was stopped, goes on")
+    with locked(lab.store.cell(entry.key) / ".lock"):
+        assert (lab.entries(STUDY)[0].state, lab.entries(STUDY)[0].why) == ("running", "another process runs it")
+
+
 def test_a_cell_that_another_process_finished_meanwhile_is_taken(tmp_path: Path):
     lab, other = Lab(tmp_path), Lab(tmp_path)
     entries = lab.entries(STUDY)
@@ -275,4 +286,3 @@ def test_finished_cells_are_told(tmp_path: Path):
     lab.run(with_setting("tasks", "class", does="run"), InProcess())
     found = dict((cell, done) for _, cell, done in finished(tmp_path))
     assert found["pretrain/one/0"] and not found["class/one/0"]
-

@@ -16,7 +16,14 @@ def names(study: dict[str, Any]) -> list[str]:
 
 
 def test_the_cells_are_the_grid_written_out_by_hand():
-    of_a_seed = ["pretrain/one/{}", "pretrain/two/{}", "class/one/{}", "class/two/{}", "class/both/{}", "class/random/{}"]
+    of_a_seed = [
+        "pretrain/one/{}",
+        "pretrain/two/{}",
+        "class/one/{}",
+        "class/two/{}",
+        "class/both/{}",
+        "class/random/{}",
+    ]
     first = [name.format(0) for name in of_a_seed] + ["pose/one/0", "pose/two/0", "all/0", "errors/0", "masks"]
     assert names(STUDY) == [*first, *[name.format(1) for name in of_a_seed], "all/1"]
 
@@ -71,7 +78,7 @@ def test_yaml_and_mapping_say_the_same(tmp_path: Path):
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "part": ({"taks": {}}, "unknown part of a study 'taks'. Did you mean 'tasks'"),
-    "setting of a pretraining": ({"backbones": {"one": {"levl": 1}}}, "backbones: one: unknown setting 'levl'.*'level'"),
+    "setting of a pretraining": ({"backbones": {"one": {"levl": 1}}}, "one: unknown setting 'levl'.*'level'"),
     "setting of a task": ({"tasks": {"class": {"levl": 1}}}, "tasks: class: unknown setting 'levl'.*'level'"),
     "value": ({"transfer": {"images": "{trian}"}, "values": {"train": "a"}}, "unknown value 'trian'.*'train'"),
     "value seed": ({"values": {"seed": 1}}, "seed.*choose another name"),
@@ -102,7 +109,9 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("case", WRONG)
 def test_a_wrong_study_is_refused_with_what_is_wrong(case: str):
     change, message = WRONG[case]
-    study = {**STUDY, **change} if "backbones" not in change else {**STUDY, "tasks": {"t": {}}, "diagnoses": {}, **change}
+    study = (
+        {**STUDY, **change} if "backbones" not in change else {**STUDY, "tasks": {"t": {}}, "diagnoses": {}, **change}
+    )
     with pytest.raises(InputError, match=message):
         grid_of(read_study(study), STAGES)
 

@@ -41,8 +41,12 @@ class Plan:
 
     def keep(self) -> None:
         """Write down which cells the study has now."""
+        from whytransfer.progress import say
         from whytransfer.runs import command_line
 
+        before = self.store.studies().get(self.grid.name, {"cells": {}})["cells"]
+        if gone := [name for name in before if name not in self.keys]:
+            say(f"note: {len(gone)} cells that {self.grid.name} had, {gone[0]} first, are no longer in its table")
         about = {"file": dataclasses.asdict(self.grid.file), "command": command_line()}
         self.store.keep_study(self.grid.name, [(entry.cell, entry.key) for entry in self.entries], about)
 

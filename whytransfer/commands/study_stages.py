@@ -16,7 +16,7 @@ from whytransfer.study.cells import Cell, Stage
 UNUSED = Path("cell")  # stands for the folder of a cell where settings are only checked
 SPEED = ("batch", "cache_gb", "device", "threads", "save_minutes", "accelerator")  # change no number
 # of the answer of a pretraining: metric -> (unit, direction)
-MEASURED = {
+MEASURED: dict[str, tuple[str, Any]] = {
     "images_per_second": ("images/s", "higher"), "seconds": ("s", "lower"), "peak_mib": ("MiB", "lower"),
     "knn": ("%", "higher"), "pairs": ("%", "higher"), "spread": ("", "higher"), "rank": ("", "higher"),
     "loss": ("", "lower"),
