@@ -70,10 +70,14 @@ def inversion(settings: Mapping[str, Any], folder: Path) -> list[Any]:
 
 
 def errors(settings: Mapping[str, Any], folder: Path) -> list[Any]:
-    """Why the detections of several backbones are not better."""
-    from whytransfer.commands.diagnose_errors import diagnose_errors
+    """Why the detections of several backbones are not better; `truth` is the folder of a detection task's results."""
+    import dataclasses
 
-    return diagnose_errors(**settings, out=folder)
+    from whytransfer.commands.diagnose_errors import diagnose_errors
+    from whytransfer.commands.result_files import kept_results
+
+    data = kept_results(Path(settings["truth"]))[0]["data"]  # not what the folder is called
+    return [dataclasses.replace(result, data=data) for result in diagnose_errors(**settings, out=folder)]
 
 
 def quality(settings: Mapping[str, Any], folder: Path) -> list[Any]:
