@@ -26,7 +26,7 @@ DEFAULTS: dict[str, Any] = {"level": 1.0, "does": "", "size": 8, "seed": 0, "ima
 
 def check(settings: Mapping[str, Any]) -> dict[str, Any]:
     for name in settings:
-        if name not in (*DEFAULTS, "backbone", "truth", "detections", "names"):
+        if name not in (*DEFAULTS, "backbone", "control", "truth", "detections", "names"):
             raise unknown_name("setting", name, DEFAULTS)
     return {**DEFAULTS, **settings}
 
@@ -91,7 +91,7 @@ def stage(takes: Any, **more: Any) -> Stage:
 STAGES = {
     "pretrain": stage("seed"),
     "transfer": stage("backbone"),
-    "diagnose-all": stage("backbones"),
+    "diagnose-all": stage("backbones", beside=("control",)),
     "diagnose-errors": stage("predictions"),
     "masks-quality": stage("nothing"),
 }

@@ -34,8 +34,11 @@ def test_the_cells_of_a_killed_node_are_run_again_elsewhere(tmp_path: Path):
     """A pretraining waits at its first attempt until the node is gone, and at a later one goes on from its files."""
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    doomed = cluster.add_node(num_cpus=1)
+    try:
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        doomed = cluster.add_node(num_cpus=1)
+    except Exception as error:  # what Ray raises where its processes do not come up in time
+        pytest.skip(f"Ray could not start two nodes on this machine: {error}")
     lab = Lab(tmp_path / "ray")
     study = {**SMALL, "pretrain": {"does": "once wait"}}
     killed = []

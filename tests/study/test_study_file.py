@@ -51,6 +51,16 @@ def test_a_fusion_of_fusions_and_one_of_another_kind():
     assert grid["class/all/0"].origins == ({"size": 16, "level": 10}, {"size": 16, "level": 20}, "random:x:{seed}")
 
 
+def test_backbones_beside_are_named_as_the_others_are():
+    study = {**STUDY, "diagnoses": {"all": {"diagnose": "all", "backbones": ["one", "two"], "control": "random"}}}
+    cell = grid_of(read_study(study), STAGES)["all/1"]
+    assert cell.specs == {"backbone": ["<pretrain/one/1>", "<pretrain/two/1>"], "control": ["random:x:1"]}
+    assert cell.models["random:x:1"] == "random" and cell.needs == ("pretrain/one/1", "pretrain/two/1")
+    study["diagnoses"]["all"]["control"] = ["randm"]
+    with pytest.raises(InputError, match="control: unknown backbone 'randm'.*'random'"):
+        grid_of(read_study(study), STAGES)
+
+
 def test_own_settings_win_over_the_shared_ones_and_seeds_reach_the_cells():
     study = {**STUDY, "backbones": {"one": {"size": 99}, "two": {}}, "diagnoses": {}}
     grid = grid_of(read_study(study), STAGES)

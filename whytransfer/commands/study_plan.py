@@ -36,7 +36,7 @@ class Plan:
         self.keys = {entry.cell.name: entry.key for entry in self.entries}
         self.machine = machine_of(s)
         self.costs = Costs(self.store, self.machine, contents.sizes)
-        if self.todo:
+        if self.todo and s.calibrate:
             self.costs.calibrate(self.todo, STAGES)
 
     def keep(self) -> None:
