@@ -39,6 +39,12 @@ def test_every_value_comes_back_as_it_was(table: list[dict]):
     assert found_one == (0.1 + 0.2, None, "<b>'\"\n;")
 
 
+def test_what_is_no_number_in_a_provenance_is_null(table: list[dict]):
+    odd = [{**table[0], "provenance": {"each": [1.5, float("nan"), float("inf")], "of": {"x": float("nan")}}}]
+    [[text]] = query(odd, "SELECT provenance FROM results")[1]
+    assert json.loads(text) == {"each": [1.5, None, None], "of": {"x": None}}
+
+
 def test_provenance_can_be_asked(table: list[dict]):
     assert query(table, "SELECT count(*) FROM results WHERE (provenance->>'ran')::BOOLEAN")[1] == [(len(table),)]
 

@@ -33,7 +33,8 @@ class Ended:
 
     @property
     def failed(self) -> list[Outcome]:
-        return [outcome for outcome in self.outcomes.values() if outcome.how in ("failed", "disk full")]
+        """What was run and did not finish; also what someone else stopped."""
+        return [outcome for outcome in self.outcomes.values() if outcome.how not in ("finished", "there")]
 
 
 class Schedule:
