@@ -109,3 +109,14 @@ def test_a_terminal_gets_a_bar_that_goes_away(capsys, monkeypatch):
     assert "steps" in text and "4/4" in text and "loss 4" in text and "ETA" in text
     assert text.rstrip().endswith("\x1b[2K") or text.endswith("\x1b[2K")  # its last line is wiped away
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_names_are_shown_as_they_are(terminal, capsys, monkeypatch):
+    """rich would read :100: as an emoji and [bold] as a style."""
+    name = "felzenszwalb:100:100 of [bold]photos[/nothing]"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    progress.say(name)
+    with progress.bar(name, 2) as update:
+        update(2, text=name)
+    assert name in capsys.readouterr().err
