@@ -111,12 +111,19 @@ def test_a_terminal_gets_a_bar_that_goes_away(capsys, monkeypatch):
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("terminal", [False, True])
-def test_names_are_shown_as_they_are(terminal, capsys, monkeypatch):
-    """rich would read :100: as an emoji and [bold] as a style."""
-    name = "felzenszwalb:100:100 of [bold]photos[/nothing]"
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
-    progress.say(name)
-    with progress.bar(name, 2) as update:
-        update(2, text=name)
-    assert name in capsys.readouterr().err
+NAME = "felzenszwalb:100:100 of [bold]photos[/nothing]"  # in which rich would see an emoji and styles
+
+
+def test_names_in_a_message_are_shown_as_they_are(capsys):
+    progress.say(NAME)
+    assert capsys.readouterr().err == f"{NAME}\n"
+
+
+def test_names_beside_a_bar_are_shown_as_they_are(monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    shown = io.StringIO()
+    terminal = Console(file=shown, force_terminal=True, width=200, _environ={}, emoji=False)
+    monkeypatch.setattr(progress, "_console", terminal)
+    with progress.bar(NAME, 2) as update:
+        update(2, text="loss [1]")
+    assert NAME in shown.getvalue() and "loss [1]" in shown.getvalue()
