@@ -14,6 +14,8 @@ from typing import Any
 
 import tyro
 
+from whytransfer.commands.advise import AdviseSettings
+from whytransfer.commands.claims import ClaimsSettings
 from whytransfer.commands.common import wrong_settings_refused
 from whytransfer.commands.demo import DemoSettings
 from whytransfer.commands.diagnose_errors import DiagnoseErrorsSettings
@@ -23,10 +25,14 @@ from whytransfer.commands.doctor import DoctorSettings
 from whytransfer.commands.export import ExportSettings
 from whytransfer.commands.masks import MasksSettings
 from whytransfer.commands.masks_quality import MasksQualitySettings
+from whytransfer.commands.pack import PackSettings
 from whytransfer.commands.pretrain import PretrainSettings
 from whytransfer.commands.rank import RankMasksSettings
+from whytransfer.commands.report import ReportSettings
+from whytransfer.commands.results import ResultsSettings
 from whytransfer.commands.show import ShowViewsSettings
 from whytransfer.commands.show_masks import ShowMasksSettings
+from whytransfer.commands.study import StudySettings
 from whytransfer.commands.transfer import TransferSettings
 from whytransfer.errors import InputError, RunError, unknown_name
 
@@ -36,9 +42,14 @@ DESCRIPTION = """Which pretraining will transfer to my task, and why?
   whytransfer show views --images photos/ --recipe default --out views.png
   whytransfer pretrain --images photos/ --out runs/mine
   whytransfer transfer --backbone runs/mine random:resnet18 --task readout --train train/ --test val/ --out results/
+  whytransfer advise --images photos/ --candidates runs/ --out advice/
   whytransfer export --backbone runs/mine --format timm --out exports/mine
+  whytransfer pack --images photos/ --out shards/
   whytransfer masks --images photos/ --engine felzenszwalb --out regions/
   whytransfer diagnose errors --truth truth.json --detections a.json b.json --out errors/
+  whytransfer study trade-off.yaml --out study/ pretrainings, tasks, diagnoses and seeds, into one table
+  whytransfer claims C01 --out claims/          which of the papers' findings hold in runs of your own?
+  whytransfer report study/                     all of it on one page, to read in ten minutes
   whytransfer doctor --images photos/           how fast will it be, and what is in the way?
 
 Every command explains itself: whytransfer COMMAND --help. Settings can come from a file: --config FILE.yaml
@@ -54,7 +65,13 @@ COMMANDS: dict[str, type | dict[str, type]] = {
         "errors": DiagnoseErrorsSettings,
         "inversion": DiagnoseInversionSettings,
     },
+    "advise": AdviseSettings,
+    "study": StudySettings,
+    "results": ResultsSettings,
+    "claims": ClaimsSettings,
+    "report": ReportSettings,
     "export": ExportSettings,
+    "pack": PackSettings,
     "masks": {"": MasksSettings, "quality": MasksQualitySettings, "rank": RankMasksSettings},
     "doctor": DoctorSettings,
     "show": {"views": ShowViewsSettings, "masks": ShowMasksSettings},
@@ -63,8 +80,12 @@ RESUMED = (
     PretrainSettings,
     DemoSettings,
     MasksSettings,
+    PackSettings,
     DiagnoseInvarianceSettings,
     DiagnoseInversionSettings,
+    AdviseSettings,
+    StudySettings,
+    ClaimsSettings,
 )  # what is stopped there goes on where it was
 
 

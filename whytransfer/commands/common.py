@@ -28,8 +28,9 @@ def _one_is_enough(value: Any) -> Any:
     return (value,) if isinstance(value, str | Path) else value
 
 
-# strings that name backbones, at least one; from Python and YAML one may come without a list around it
-Backbones = Annotated[tuple[str, ...], BeforeValidator(_one_is_enough), Field(min_length=1)]
+# several strings; from Python and YAML one may come without a list around it
+Names = Annotated[tuple[str, ...], BeforeValidator(_one_is_enough)]
+Backbones = Annotated[Names, Field(min_length=1)]  # strings that name backbones
 
 
 class WrongSettings(Exception):

@@ -111,7 +111,7 @@ def run(s: TransferSettings) -> Iterator[Any]:
     from whytransfer.runs import writable_folder
     from whytransfer.tasks import TASKS, reads_annotations
 
-    _check_task(s)
+    check_task(s)
     options = options_of(s)
     backbones = [load_backbone(spec, device_of(s.device)) for spec in s.backbone]  # all of them before the work starts
     writable_folder(s.out, make=False)
@@ -139,7 +139,7 @@ def run(s: TransferSettings) -> Iterator[Any]:
         yield from results
 
 
-def _check_task(s: TransferSettings) -> None:
+def check_task(s: TransferSettings) -> None:
     """InputError for a task that does not exist, and for a setting of all tasks that this one cannot keep."""
     from whytransfer.errors import unknown_name
     from whytransfer.tasks import TASKS, reads_annotations
