@@ -14,8 +14,10 @@ import tyro
 from whytransfer import progress
 from whytransfer.commands import completion
 from whytransfer.commands.advise import AdviseSettings
+from whytransfer.commands.claims import ClaimsSettings
 from whytransfer.commands.common import wrong_settings_refused
 from whytransfer.commands.demo import DemoSettings
+from whytransfer.commands.diagnose_complementarity import DiagnoseComplementaritySettings
 from whytransfer.commands.diagnose_errors import DiagnoseErrorsSettings
 from whytransfer.commands.diagnose_invariance import DiagnoseInvarianceSettings
 from whytransfer.commands.diagnose_inversion import DiagnoseInversionSettings
@@ -26,8 +28,10 @@ from whytransfer.commands.masks_quality import MasksQualitySettings
 from whytransfer.commands.pack import PackSettings
 from whytransfer.commands.pretrain import PretrainSettings
 from whytransfer.commands.rank import RankMasksSettings
+from whytransfer.commands.results import ResultsSettings
 from whytransfer.commands.show import ShowViewsSettings
 from whytransfer.commands.show_masks import ShowMasksSettings
+from whytransfer.commands.study import StudySettings
 from whytransfer.commands.transfer import TransferSettings
 from whytransfer.errors import InputError, RunError, unknown_name
 
@@ -44,6 +48,8 @@ DESCRIPTION = f"""Which pretraining will transfer to my task, and why?
   whytransfer pack --images photos/ --out shards/
   whytransfer masks --images photos/ --engine felzenszwalb --out regions/
   whytransfer diagnose errors --truth truth.json --detections a.json b.json --out errors/
+  whytransfer study trade-off.yaml --out study/ pretrainings, tasks, diagnoses and seeds, into one table
+  whytransfer claims C01 --out claims/          which of the papers' findings hold in runs of your own?
   whytransfer doctor --images photos/           how fast will it be, and what is in the way?
 
 Every command explains itself: whytransfer COMMAND --help. Settings can come from a file: --config FILE.yaml
@@ -62,8 +68,12 @@ COMMANDS: dict[str, type | dict[str, type]] = {
         "invariance": DiagnoseInvarianceSettings,
         "errors": DiagnoseErrorsSettings,
         "inversion": DiagnoseInversionSettings,
+        "complementarity": DiagnoseComplementaritySettings,
     },
     "advise": AdviseSettings,
+    "study": StudySettings,
+    "results": ResultsSettings,
+    "claims": ClaimsSettings,
     "export": ExportSettings,
     "pack": PackSettings,
     "masks": {"": MasksSettings, "quality": MasksQualitySettings, "rank": RankMasksSettings},
@@ -78,6 +88,8 @@ RESUMED = (
     DiagnoseInvarianceSettings,
     DiagnoseInversionSettings,
     AdviseSettings,
+    StudySettings,
+    ClaimsSettings,
 )  # what is stopped there goes on where it was
 
 

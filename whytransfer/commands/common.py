@@ -24,12 +24,12 @@ from pydantic import (
 from whytransfer.errors import InputError
 
 
-def _one_is_enough(value: Any) -> Any:
+def one_is_enough(value: Any) -> Any:
     return (value,) if isinstance(value, str | Path) else value
 
 
 # several strings; from Python and YAML one may come without a list around it
-Names = Annotated[tuple[str, ...], BeforeValidator(_one_is_enough)]
+Names = Annotated[tuple[str, ...], BeforeValidator(one_is_enough)]
 Backbones = Annotated[Names, Field(min_length=1)]  # strings that name backbones
 
 

@@ -37,7 +37,7 @@ def evidence(numbers: Iterable[Number], folder: Path, page: Path) -> dict[str, A
         ]  # fmt: skip
         said = f"{plain(number.value, places)}{of_unit(number.unit)} {interval_text(number.ends, places)}".rstrip()
         found.append([
-            number.backbone, number.item, number.metric, words(number.metric), f"{said}{_over(number)}", by_seed,
+            number.name, number.item, number.metric, words(number.metric), f"{said}{_over(number)}", by_seed,
         ])  # fmt: skip
     return {"cells": cells.values, "facts": facts.values, "numbers": found}
 
