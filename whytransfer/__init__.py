@@ -1,8 +1,9 @@
 """Visual pretraining that explains itself: pretrain, transfer, diagnose, report.
 
-The commands as functions: `pretrain`, `transfer`, `export`, `show_views`, `show_masks`, `make_masks`, `masks_quality`,
-`rank_masks`, `diagnose_invariance`, `diagnose_errors`, `diagnose_inversion`, `diagnose_complementarity`, `doctor`,
-`demo`; and `load_backbone("SPEC")`.
+The commands as functions: `pretrain`, `transfer`, `export`, `pack`, `show_views`, `show_masks`, `make_masks`,
+`masks_quality`, `rank_masks`, `diagnose_invariance`, `diagnose_errors`, `diagnose_inversion`,
+`diagnose_complementarity`, `run_study`, `results`, `run_claims`, `advise`, `doctor`, `demo`; and
+`load_backbone("SPEC")`.
 They are imported when first used, so that `whytransfer --help` need not wait for PyTorch.
 """
 
@@ -15,6 +16,7 @@ _FUNCTIONS = {
     "pretrain": "whytransfer.commands.pretrain",
     "transfer": "whytransfer.commands.transfer",
     "export": "whytransfer.commands.export",
+    "pack": "whytransfer.commands.pack",
     "show_views": "whytransfer.commands.show",
     "show_masks": "whytransfer.commands.show_masks",
     "make_masks": "whytransfer.commands.masks",
@@ -24,7 +26,11 @@ _FUNCTIONS = {
     "diagnose_inversion": "whytransfer.commands.diagnose_inversion",
     "diagnose_complementarity": "whytransfer.commands.diagnose_complementarity",
     "diagnose_errors": "whytransfer.commands.diagnose_errors",
+    "run_study": "whytransfer.commands.study",
+    "results": "whytransfer.commands.results",
+    "run_claims": "whytransfer.commands.claims",
     "doctor": "whytransfer.commands.doctor",
+    "advise": "whytransfer.commands.advise",
     "demo": "whytransfer.commands.demo",
     "load_backbone": "whytransfer.backbones.load",
 }

@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -15,6 +16,7 @@ LINE_EVERY_S = 20.0
 
 _console = Console(stderr=True, highlight=False, soft_wrap=True)
 _quiet = False
+_also: list[Path] = []  # files that are told what people are told
 
 
 def be_quiet(quiet: bool = True) -> None:
@@ -30,8 +32,21 @@ def is_quiet() -> bool:
 
 def say(message: str) -> None:
     """One line to the user, on standard error."""
+    for path in _also:
+        with open(path, "a") as file:
+            file.write(message + "\n")
     if not _quiet:
         _console.print(message, markup=False)
+
+
+@contextlib.contextmanager
+def also_in(path: Path) -> Iterator[None]:
+    """Within it, what is said is appended to a file too, also by a process that is quiet."""
+    _also.append(path)
+    try:
+        yield
+    finally:
+        _also.remove(path)
 
 
 @contextlib.contextmanager

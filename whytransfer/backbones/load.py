@@ -128,7 +128,7 @@ def _from_run(folder: Path) -> Backbone:
     Where the card has a record of features, those of the loaded backbone are compared with it.
     """
     card = _card_of(folder)
-    found = [folder / name for name in _WEIGHTS if (folder / name).is_file()]
+    found = [folder / name for name in WEIGHTS if (folder / name).is_file()]
     if not found:
         if (folder / "model.onnx").is_file():
             raise InputError(f"{folder} is an export for ONNX, which runs but does not load as a backbone here")
@@ -184,7 +184,7 @@ def _random(rest: str) -> Backbone:
     return build(name)
 
 
-_WEIGHTS = ("backbone.safetensors", "model.safetensors", "model.pth", "checkpoint.pt")  # of runs, of exports
+WEIGHTS = ("backbone.safetensors", "model.safetensors", "model.pth", "checkpoint.pt")  # of runs, of exports
 _SCHEMES: dict[str, Callable[[str], Backbone]] = {
     SCHEME[:-1]: lambda rest: Standardised(_fused(members_of(rest))),
     "random": _random,

@@ -28,8 +28,9 @@ def one_is_enough(value: Any) -> Any:
     return (value,) if isinstance(value, str | Path) else value
 
 
-# strings that name backbones, at least one; from Python and YAML one may come without a list around it
-Backbones = Annotated[tuple[str, ...], BeforeValidator(one_is_enough), Field(min_length=1)]
+# several strings; from Python and YAML one may come without a list around it
+Names = Annotated[tuple[str, ...], BeforeValidator(one_is_enough)]
+Backbones = Annotated[Names, Field(min_length=1)]  # strings that name backbones
 
 
 class WrongSettings(Exception):
@@ -43,6 +44,8 @@ class Settings(BaseModel):
 
     as_json: Annotated[bool, tyro.conf.arg(name="json", help_behavior_hint="")] = False
     """Print one JSON object per result on standard output and nothing else there."""
+    quiet: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
+    """No progress and no notes on standard error; errors are still told."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:

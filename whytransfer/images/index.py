@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from whytransfer.errors import InputError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+TARS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst")  # shards; the compressed ones are refused by name
+CARD = "shards.json"  # in a folder of shards
 _SPLIT = re.compile(r"(train|val|valid|test|dev)(ing|idation)?[-_]?\d{0,4}", re.IGNORECASE)
 
 
@@ -29,6 +31,18 @@ class Names:
             blob += os.fsencode(name)
             ends.append(len(blob))
         self._blob, self._ends = bytes(blob), np.frombuffer(ends, dtype=np.int64)
+
+    @classmethod
+    def of_blocks(cls, blob: bytes, ends: NDArray[np.int64]) -> Names:
+        """From the bytes of all names in a row, and (N + 1,) 0 and where each one ends."""
+        names = cls(())
+        names._blob, names._ends = blob, ends
+        return names
+
+    @property
+    def blocks(self) -> tuple[bytes, NDArray[np.int64]]:
+        """What `of_blocks` takes."""
+        return self._blob, self._ends
 
     def __len__(self) -> int:
         return len(self._ends) - 1

@@ -75,7 +75,7 @@ class AnnotatedFiles(Files):
                 f"{self.name}: the annotation of {self.names[i]} is for {_px(known.size)}, the image has {_px(size)}: "
                 "take both from the same release."
             )
-        return dataclasses.replace(plain, **_fields(known))
+        return dataclasses.replace(plain, **fields_of(known))
 
     def stamp(self) -> Stamp:
         """The state of images and annotation files by their size and time of change."""
@@ -103,7 +103,7 @@ def boxes_around(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
     return boxes
 
 
-def _fields(known: Known) -> dict[str, Any]:
+def fields_of(known: Known) -> dict[str, Any]:
     """The fields of a Sample."""
     fields: dict[str, Any] = {}
     if known.boxes is not None and known.box_labels is not None:

@@ -165,7 +165,7 @@ def unlabelled(names: Names, notes: tuple[str, ...] = ()) -> Index:
 def _mask(segmentation: Any, size: tuple[int, int], record: str) -> NDArray[np.bool_]:
     """Polygons [[x, y, x, y, ...], ...] or a run-length encoding {"counts", "size"} -> (H, W)."""
     try:
-        return _polygons(segmentation, size) if isinstance(segmentation, list) else _runs(segmentation, size)
+        return _polygons(segmentation, size) if isinstance(segmentation, list) else from_runs(segmentation, size)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         if isinstance(error, InputError):
             raise
@@ -187,7 +187,7 @@ def _polygons(polygons: list[Any], size: tuple[int, int]) -> NDArray[np.bool_]:
     return mask.decode(mask.merge(mask.frPyObjects(polygons, *size))).astype(bool)
 
 
-def _runs(encoded: dict[str, Any], size: tuple[int, int]) -> NDArray[np.bool_]:
+def from_runs(encoded: dict[str, Any], size: tuple[int, int]) -> NDArray[np.bool_]:
     """Lengths of runs down the columns, of background first; as numbers or as COCO's compressed text.
 
     What is cut short is an error here; pycocotools would fill it with background in silence.
