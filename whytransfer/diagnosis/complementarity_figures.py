@@ -21,7 +21,7 @@ def draw(results: Sequence[Result], folder: Path) -> list[Path]:
     paths: list[Path] = []
     for name, (rows_of, chart_of) in FIGURES.items():
         if rows := rows_of(results):
-            paths += [save_table(rows, folder, name), *save(chart_of(rows), folder, name)]
+            paths += [*save_table(rows, folder, name), *save(chart_of(rows), folder, name)]
     return paths
 
 
