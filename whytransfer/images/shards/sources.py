@@ -94,7 +94,7 @@ class Remote:
             held, at = self._ahead, begin - self._begin
             onward = 0 <= begin - self._next <= _AHEAD // 8  # threads that read in order come a little out of it
             self._next = end
-        if 0 <= at and at + end - begin <= len(held):
+        if at >= 0 and at + end - begin <= len(held):
             return held[at : at + end - begin]
         wanted = min(max(end, begin + _AHEAD), self.size) if onward else end
         content = self._fetched(begin, wanted) if begin < end else b""
