@@ -112,7 +112,7 @@ def test_the_findings_get_their_verdicts_and_are_kept_for_the_report(ran: list[A
     assert verdicts == {"C16": "holds", "C18": "holds", "C19": "contradicted", "C20": "holds", "C21": "holds"}
     kept = json.loads((tmp_path / "claims.json").read_text())
     assert [(row["id"], row["verdict"]) for row in kept] == list(verdicts.items())
-    assert ran[0][1] == {"workers": min(2, usable_cores())}
+    assert ran[0][1] == {"workers": min(2, usable_cores()), "calibrate": True}
 
 
 def test_people_get_table_verdicts_and_the_place_of_the_page(ran: list[Any], tmp_path: Path, capfd: Any):

@@ -97,7 +97,8 @@ def run(s: DemoSettings) -> Shown:
     from whytransfer.memory import usable_cores
     from whytransfer.study.scores import Scores
 
-    study = answer_of(study_of(s), s.out, workers=s.workers or min(WORKERS, usable_cores()))
+    workers = s.workers or min(WORKERS, usable_cores())
+    study = answer_of(study_of(s), s.out, workers=workers, calibrate=not s.quick)  # which would take as long as it runs
     study.complain()
     scores = Scores(study.rows)
     answers = keep_answers(s.out, [judge(claim, scores, "demo") for claim in chosen(CLAIMS)])
