@@ -127,3 +127,13 @@ def test_names_beside_a_bar_are_shown_as_they_are(monkeypatch):
     with progress.bar(NAME, 2) as update:
         update(2, text="loss [1]")
     assert NAME in shown.getvalue() and "loss [1]" in shown.getvalue()
+
+
+def test_what_is_said_can_be_kept_in_a_file_too_also_by_a_quiet_process(tmp_path, capsys):
+    with progress.also_in(tmp_path / "log.txt"):
+        progress.say("one [b]two[/b]")
+        progress.be_quiet()
+        progress.say("three")
+    progress.say("four")
+    assert (tmp_path / "log.txt").read_text() == "one [b]two[/b]\nthree\n"
+    assert capsys.readouterr().err == "one [b]two[/b]\n"

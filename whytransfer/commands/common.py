@@ -24,12 +24,12 @@ from pydantic import (
 from whytransfer.errors import InputError
 
 
-def _one_is_enough(value: Any) -> Any:
+def one_is_enough(value: Any) -> Any:
     return (value,) if isinstance(value, str | Path) else value
 
 
 # several strings; from Python and YAML one may come without a list around it
-Names = Annotated[tuple[str, ...], BeforeValidator(_one_is_enough)]
+Names = Annotated[tuple[str, ...], BeforeValidator(one_is_enough)]
 Backbones = Annotated[Names, Field(min_length=1)]  # strings that name backbones
 
 
@@ -44,6 +44,8 @@ class Settings(BaseModel):
 
     as_json: Annotated[bool, tyro.conf.arg(name="json", help_behavior_hint="")] = False
     """Print one JSON object per result on standard output and nothing else there."""
+    quiet: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
+    """No progress and no notes on standard error; errors are still told."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:

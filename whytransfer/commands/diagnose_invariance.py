@@ -15,7 +15,7 @@ from whytransfer.errors import InputError
 
 COUNTS = {"corrected": 200, "paper": 1000}  # pictures that are transformed
 VALUES = {"corrected": 16, "paper": None}  # of each curve; None: all of the published grid
-OWN = ("invariance", "real invariance", "trade-off", "transfer map")  # results that are no task's score
+OWN = ("invariance", "real invariance", "trade-off", "transfer map", "complementarity")  # that are no score of a task
 
 
 class DiagnoseInvarianceSettings(Settings):

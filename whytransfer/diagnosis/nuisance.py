@@ -48,8 +48,8 @@ def pose_numbers(views: Tensor) -> Tensor:
     mean = [(share * z).sum((1, 2)) for z in (x, y)]
     dx, dy = x - mean[0][:, None, None], y - mean[1][:, None, None]
     spread = [(share * z).sum((1, 2)) for z in (dx * dx, dy * dy, dx * dy)]
-    turn = torch.atan2(down, across).remainder(torch.pi) / torch.pi * DIRECTIONS  # an edge has no sign
-    bins = turn.long().clamp_(0, DIRECTIONS - 1).flatten(1)
+    turn = torch.atan2(down, across) / torch.pi * DIRECTIONS + 0.5  # upright and level edges in the middle of a bin
+    bins = turn.floor().long().remainder(DIRECTIONS).flatten(1)  # an edge has no sign
     directions = torch.zeros(len(views), DIRECTIONS).scatter_add_(1, bins, share.flatten(1))
     numbers = torch.cat([torch.stack([*mean, *spread], dim=1), directions], dim=1)
     return torch.cat([numbers, numbers.square()], dim=1)

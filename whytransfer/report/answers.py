@@ -103,7 +103,7 @@ def _winner(item: str, column: Column) -> Iterator[Part]:
     else:
         yield from (f"{order[0]} has ", cited(column.cells[order[0]], column.places))
         rest = [name for name in tied if name != order[0]]
-        yield f"; {listed(rest)} cannot be told apart from it. " if rest else ", surely more than every other. "
+        yield f"; {listed(rest)} cannot be told apart from it. " if rest else ", surely better than every other. "
 
 
 def _mean_ranks(seen: Overview) -> Iterator[Part]:
@@ -137,7 +137,8 @@ def over_random(tables: Sequence[Table]) -> Iterator[Part]:
         parts = [
             f"{listed(names)} {'is' if len(names) == 1 else 'are'} {where}"
             for names, where in (
-                (above, "better"), (level, "not told apart from them"), (below, "worse than features that learned nothing")
+                (above, "better"), (level, "not told apart from them"),
+                (below, "worse than features that learned nothing"),
             )
             if names
         ]  # fmt: skip

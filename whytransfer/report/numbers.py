@@ -41,6 +41,11 @@ class Number:
         return str(self.rows[0]["backbone"])
 
     @property
+    def name(self) -> str:
+        """The backbone; where there is none, what was run, as an engine of masks."""
+        return self.backbone or str(self.rows[0]["model"])
+
+    @property
     def item(self) -> str:
         return str(self.rows[0]["item"])
 
@@ -91,9 +96,14 @@ class Number:
         return None
 
     @property
+    def is_difference(self) -> bool:
+        """Whether this is the paired difference of two backbones, which is no row of a table of backbones."""
+        return "paired_difference_of" in (self.rows[0].get("provenance") or {})
+
+    @property
     def backbone_is_whole(self) -> bool:
-        """Whether this is of one backbone or fusion, and not a difference of two."""
-        return bool(self.backbone) and "paired_difference_of" not in (self.rows[0].get("provenance") or {})
+        """Whether this is of one backbone or fusion."""
+        return bool(self.backbone) and not self.is_difference
 
 
 def collect(rows: Iterable[Row]) -> list[Number]:
@@ -114,7 +124,8 @@ def collect(rows: Iterable[Row]) -> list[Number]:
 
 def _key(row: Row) -> tuple[Any, ...]:
     """What a number is of; the data name also tells shares of the labels apart."""
-    return tuple(row.get(name, "") for name in ("study", "item", "task", "data", "backbone", "metric", "unit"))
+    named = tuple(row.get(name, "") for name in ("study", "item", "task", "data", "backbone", "metric", "unit"))
+    return (*named, "" if row["backbone"] else row["model"])
 
 
 def words(metric: str) -> str:

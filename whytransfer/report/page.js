@@ -6,17 +6,7 @@
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
   // ---- charts -------------------------------------------------------------------------------------------------
-  // Colours of text and lines are the page's own (currentColor), so that light, dark and print need no new drawing.
-  const axis = { labelColor: "currentColor", titleColor: "currentColor", domainColor: "currentColor", tickColor: "currentColor" };
-  const config = {
-    background: null,
-    font: "system-ui, 'Segoe UI', Helvetica, Arial, sans-serif",
-    axis: { ...axis, gridColor: "#8886", labelFontSize: 12, titleFontSize: 12, titleFontWeight: 500 },
-    legend: { labelColor: "currentColor", titleColor: "currentColor", labelFontSize: 12, titleFontSize: 12 },
-    header: { labelColor: "currentColor", titleColor: "currentColor", labelFontSize: 12 },
-    title: { color: "currentColor", subtitleColor: "currentColor", fontWeight: 600 },
-    view: { stroke: null },
-  };
+  const PANEL_PX = 350;  // of a panel with its labels: as many stand beside each other as there is room for
   const charts = all("figure.chart").map((figure) => ({
     figure, spec: JSON.parse(figure.querySelector("script.spec").textContent), view: null, drawn: "",
   }));
@@ -34,6 +24,7 @@
   async function draw(chart) {
     const plot = chart.figure.querySelector(".plot");
     const spec = filtered(chart.spec);
+    if (spec.columns) spec.columns = Math.max(1, Math.min(spec.columns, Math.floor(plot.clientWidth / PANEL_PX)));
     const key = JSON.stringify(spec);
     if (key === chart.drawn) return;
     chart.drawn = key;
@@ -41,19 +32,13 @@
     chart.figure.hidden = nothing;
     if (nothing) return;
     if (chart.view) chart.view.finalize();
-    const result = await window.vegaEmbed(plot, spec, {
-      mode: "vega-lite", renderer: "svg", ast: true, config: { ...config, ...(chart.spec.usermeta?.config ?? {}) },
+    // SVG, because its text takes the colour of the page (currentColor): light, dark and print need no new drawing.
+    // ast: expressions are interpreted, not compiled, so that the page's policy need not allow eval
+    const result = await window.vegaEmbed(plot.firstElementChild, spec, {
+      mode: "vega-lite", renderer: "svg", ast: true, loader: { target: "_self" }, logLevel: 1 /* errors */,
       actions: { export: true, source: false, compiled: false, editor: false },
     });
-    plot.classList.toggle("filled", spec.width === "container");
     chart.view = result.view;
-    result.view.addEventListener("click", (event, item) => {
-      const row = item && item.datum;
-      if (!row || row.metric === undefined) return;
-      const same = evidence.numbers.flatMap(([backbone, of, metric], i) =>
-        backbone === row.backbone && of === row.item && metric === row.metric ? [`n${i}`] : []);
-      if (same.length) location.hash = same.join("+");
-    });
   }
   async function drawAll() {
     for (const chart of charts) {
@@ -141,6 +126,7 @@
       part.open = rows.length === 1;
       add(part, "summary", `seed ${seed}: command and settings`);
       if (own.command) add(part, "pre", own.command);
+      if (own.study) add(part, "p", `in its study: ${own.study}`, { class: "unit" });
       const list = add(part, "dl");
       for (const [name, value] of [["backbone as run", own.model], ["images", own.data], ...evidence.facts[facts], ["versions", own.versions]]) {
         if (value) { add(list, "dt", name); add(list, "dd", value); }

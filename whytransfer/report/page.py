@@ -13,12 +13,12 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata, resources
 from typing import Any
 
 from whytransfer.report.answers import Answer
-from whytransfer.report.markdown import effect_cells
+from whytransfer.report.effects import effect_cells
 from whytransfer.report.numbers import Number, interval_text, of_unit, plain
 from whytransfer.report.tables import Overview, Table, rank_text
 
@@ -26,23 +26,22 @@ LARGEST_MB = 8
 
 
 @dataclass(frozen=True)
-class Chart:
+class Drawn:
     """A Vega-Lite specification with its data inside; rows with `backbone` and `item` follow the page's filter."""
 
     id: str
-    title: str  # for who cannot see it
+    title: str
+    reading: str
     spec: Mapping[str, Any]
-    caption: str = ""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: how to read it, its charts, pieces of HTML (escaped by who made them), its tables."""
+    """A part of the page: its charts, pieces of HTML (escaped by who made them), its tables."""
 
     anchor: str
     title: str
-    reading: str
-    charts: Sequence[Chart] = ()
+    charts: Sequence[Drawn] = ()
     pieces: Sequence[str] = ()
     tables: Sequence[Table] = ()
 
@@ -63,8 +62,8 @@ class Page:
     evidence: Mapping[str, Any]
     method: Sequence[str]
     command: str
-    claim_charts: Sequence[Chart] = field(default=())
-    task_charts: Sequence[Chart] = field(default=())
+    claim_charts: Sequence[Drawn] = ()
+    task_charts: Sequence[Drawn] = ()
 
 
 def html(page: Page) -> str:

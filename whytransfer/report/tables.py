@@ -17,7 +17,7 @@ WIDE = 8  # a table of more columns is written with metrics as rows
 
 @dataclass(frozen=True)
 class Column:
-    """One metric on one set of images: {backbone: number}, and {backbone: range of ranks} where a comparison is possible."""
+    """One metric on one set of images: {backbone: number}, and {backbone: ranks} where they can be compared."""
 
     title: str
     cells: Mapping[str, Number]
@@ -61,18 +61,20 @@ class Table:
 def tables_of(numbers: Iterable[Number]) -> list[Table]:
     """One table per item, in the order of the study; differences of two backbones are no rows of it."""
     by_item: dict[tuple[str, str], list[Number]] = {}
+    names: dict[str, None] = {}  # of all tables, which list backbones in one order
     for number in numbers:
-        if number.backbone_is_whole:
+        if not number.is_difference:
             by_item.setdefault((str(number.rows[0].get("study", "")), number.item), []).append(number)
-    return [_table(study, item, own) for (study, item), own in by_item.items()]
+            names[number.name] = None
+    return [_table(study, item, own, list(names)) for (study, item), own in by_item.items()]
 
 
-def _table(study: str, item: str, numbers: Sequence[Number]) -> Table:
+def _table(study: str, item: str, numbers: Sequence[Number], names: Sequence[str]) -> Table:
     stage = str(numbers[0].rows[0]["stage"])
     by_column: dict[tuple[str, str, str], dict[str, Number]] = {}
     for number in numbers:
         task = str(number.rows[0].get("task", ""))
-        by_column.setdefault((number.metric, number.data, task), {})[number.backbone] = number
+        by_column.setdefault((number.metric, number.data, task), {})[number.name] = number
     several = len({data for _, data, _ in by_column}) > 1
     columns = [
         Column(
@@ -82,13 +84,14 @@ def _table(study: str, item: str, numbers: Sequence[Number]) -> Table:
         )
         for (metric, data, _), cells in by_column.items()
     ]
-    return Table(study, item, stage, tuple(dict.fromkeys(n.backbone for n in numbers)), tuple(columns))
+    there = {number.name for number in numbers}
+    return Table(study, item, stage, tuple(name for name in names if name in there), tuple(columns))
 
 
 def ranks_of(cells: Mapping[str, Number]) -> dict[str, Range]:
-    """The ranks that each backbone may have: by seeds where all share two of them, else by their test images' intervals.
+    """The ranks that each backbone may have: by seeds where all share two of them, else by intervals over test images.
 
-    Two intervals that overlap leave two backbones tied, which is cautious: a paired comparison could tell more apart.
+    Two of these that overlap leave two backbones tied, which is cautious: a paired comparison could tell more apart.
     Empty where there is nothing to compare, or no interval.
     """
     if len(cells) < 2:
@@ -134,9 +137,10 @@ def overview(tables: Sequence[Table]) -> Overview | None:
     """The tasks beside each other; None where the study has no task."""
     tasks = [table for table in tables if table.stage == "transfer"]
     columns = [main_column(table) for table in tasks]
-    names = list(dict.fromkeys(name for column in columns for name in column.cells))
     if not columns:
         return None
+    names = max((table.backbones for table in tasks), key=len)
+    names = [*names, *dict.fromkeys(name for table in tasks for name in table.backbones if name not in names)]
     means = _mean_ranks([column for column in columns if len(column.cells) > 1], names)
     ranges = rank_ranges(means, "lower") if len(means) > 1 and len(next(iter(means.values()))) > 1 else {}
     rows = [
