@@ -111,6 +111,16 @@ def test_a_terminal_gets_a_bar_that_goes_away(capsys, monkeypatch):
     assert capsys.readouterr().out == ""
 
 
+def test_what_is_said_can_be_kept_in_a_file_too_also_by_a_quiet_process(tmp_path, capsys):
+    with progress.also_in(tmp_path / "log.txt"):
+        progress.say("one [b]two[/b]")
+        progress.be_quiet()
+        progress.say("three")
+    progress.say("four")
+    assert (tmp_path / "log.txt").read_text() == "one [b]two[/b]\nthree\n"
+    assert capsys.readouterr().err == "one [b]two[/b]\n"
+
+
 NAME = "felzenszwalb:100:100 of [bold]photos[/nothing]"  # in which rich would see an emoji and styles
 
 
@@ -127,13 +137,3 @@ def test_names_beside_a_bar_are_shown_as_they_are(monkeypatch):
     with progress.bar(NAME, 2) as update:
         update(2, text="loss [1]")
     assert NAME in shown.getvalue() and "loss [1]" in shown.getvalue()
-
-
-def test_what_is_said_can_be_kept_in_a_file_too_also_by_a_quiet_process(tmp_path, capsys):
-    with progress.also_in(tmp_path / "log.txt"):
-        progress.say("one [b]two[/b]")
-        progress.be_quiet()
-        progress.say("three")
-    progress.say("four")
-    assert (tmp_path / "log.txt").read_text() == "one [b]two[/b]\nthree\n"
-    assert capsys.readouterr().err == "one [b]two[/b]\n"
