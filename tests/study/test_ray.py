@@ -47,7 +47,7 @@ def test_the_cells_of_a_killed_node_are_run_again_elsewhere(tmp_path: Path):
         def start(self, job: Job) -> None:
             super().start(job)
             if len(self.running) == 2 and not killed:  # both nodes are at work
-                until = time.monotonic() + 60
+                until = time.monotonic() + 240
                 while len(list(lab.store.path.rglob("runs.txt"))) < 2 and time.monotonic() < until:
                     time.sleep(0.1)
                 cluster.remove_node(doomed, allow_graceful=False)
