@@ -1,5 +1,6 @@
 """The command line: help that teaches, JSON alone on standard output, errors with near names and exit codes."""
 
+import inspect
 import json
 import os
 import subprocess
@@ -183,6 +184,12 @@ def test_quiet_leaves_out_what_is_said_on_the_way(tmp_path, capfd, monkeypatch, 
     assert "mean_per_class" in printed.out
     assert says in printed.err if says else printed.err == ""
     assert not progress.is_quiet()
+
+
+@pytest.mark.parametrize(("command", "settings"), list(cli._settings_by_command()))
+def test_every_command_has_an_answer_for_programs(command, settings):
+    """JSON_OF and the commands' own tests run them; this one is for the command that is added next."""
+    assert "as_json" in inspect.getsource(sys.modules[settings.__module__].show)
 
 
 def test_quiet_errors_are_still_told_and_quiet_decides_no_weights(tmp_path, capsys):

@@ -108,7 +108,7 @@ def test_people_get_a_table_and_sentences(answer, photos, capfd):
     arguments = (f"--{name}={value[0] if name == 'shares' else value}" for name, value in QUICK.items())
     assert call("advise", "--images", photos, "--backbone", BARE, "--out", out, *arguments) == 0
     text = capfd.readouterr().out
-    for part in ("32 pictures of 3 classes", "colour alone", "always the largest class", "13 (50 %)", "untrained"):
+    for part in ("32 pictures of 3 classes", "colour alone", "always the largest class", "(50 %)", "untrained"):
         assert part in text
 
 

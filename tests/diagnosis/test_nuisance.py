@@ -29,13 +29,13 @@ def test_shares_of_colours_are_counted():
     numbers = colour_numbers(views)[0]
     assert numbers[:64].square().sum() == pytest.approx(1)
     assert numbers[0] ** 2 == pytest.approx(0.75) and numbers[3 * 16] ** 2 == pytest.approx(0.25)
-    assert numbers[64] == pytest.approx(0.225)
+    assert numbers[64] == pytest.approx(0.225) and numbers.shape == (70,)
 
 
 def test_pose_knows_nothing_of_light_and_the_order_of_channels():
     views = noise()
     for other in (views[:, [2, 0, 1]], 0.5 * views + 0.2):
-        assert torch.allclose(pose_numbers(views), pose_numbers(other), atol=1e-5)
+        assert torch.allclose(pose_numbers(views), pose_numbers(other), atol=2e-4)
 
 
 def test_pose_is_where_the_edges_are_and_which_way_they_run():
@@ -48,7 +48,7 @@ def test_pose_is_where_the_edges_are_and_which_way_they_run():
     stripes = (torch.arange(33) % 4 < 2).float().expand(1, 3, 33, 33)  # they change across
     directions = pose_numbers(stripes)[0, 5:13]
     assert directions[0] == pytest.approx(1, abs=1e-3)
-    assert pose_numbers(stripes.transpose(2, 3).contiguous())[0, 5 + 4] == pytest.approx(1, abs=1e-3)
+    assert pose_numbers(stripes.transpose(2, 3).contiguous())[0, 5 + 4] == pytest.approx(1, abs=3e-3)
     assert torch.isfinite(pose_numbers(torch.zeros(1, 3, 8, 8))).all()
 
 
