@@ -157,6 +157,7 @@ def test_an_image_that_is_deleted_under_a_run(photos, whole, tmp_path, monkeypat
         return step(self, *arguments)
 
     monkeypatch.setattr(pretraining.Pretraining, "_step", deleting)
+    monkeypatch.setenv("WHYTRANSFER_CACHE", str(tmp_path / "cache"))  # where the whole run's pictures are not
     settings = {**RUN, "images": str(photos), "out": tmp_path / "run", "cache_gb": 1e-9}
     with pytest.raises(InputError, match="cannot read image .*fox/3.png: No such file or directory"):
         whytransfer.pretrain(**settings)

@@ -615,3 +615,16 @@ def test_two_packings_of_one_folder(photos, tmp_path):
     with locked(tmp_path / "out" / ".lock"), pytest.raises(InputError, match="another process is packing into"):
         pack(Folder(photos), tmp_path / "out", 4)
     assert pack(Folder(photos), tmp_path / "out", 4).images == 12
+
+
+def test_shards_of_equal_names_in_two_folders_are_told_apart(tmp_path, monkeypatch):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        tar(tmp_path / folder / "x.tar", {f"{folder}.jpg": jpeg()})
+        os.utime(tmp_path / folder / "x.tar", ns=(10**18, 10**18))
+    found = []
+    for folder in ("one", "two"):
+        monkeypatch.chdir(tmp_path / folder)
+        images = open_images("x.tar")
+        found.append((list(images.names), images.stamp().files))
+    assert [names for names, _ in found] == [["one.jpg"], ["two.jpg"]] and found[0][1] != found[1][1]
