@@ -219,9 +219,8 @@ def finish(work: Work, images: Path, out: Path) -> None:
     assert status == 0, f"exit code {status}: {(out / 'log.txt').read_text()[-500:]}"
 
 
-def trial(kind: str, images: Path, out: Path, took_s: float, rng: np.random.Generator) -> list[str]:
-    """Start, kill, look, perhaps once more, end; when the kills came."""
-    work, kills = WORK[kind], []
+def trial(work: Work, images: Path, out: Path, took_s: float, rng: np.random.Generator, kills: list[str]) -> None:
+    """Start, kill, look, perhaps once more, end; `kills` is told when they came."""
     for _ in range(int(rng.integers(1, 3))):
         at_write = int(rng.integers(1, 8)) if rng.random() < 0.5 else None
         hit, when = kill(start(work, images, out), out, float(rng.uniform(0, took_s)), at_write)
@@ -230,7 +229,6 @@ def trial(kind: str, images: Path, out: Path, took_s: float, rng: np.random.Gene
             break
         kills.append(when)
     finish(work, images, out)
-    return kills
 
 
 def photos(folder: Path, count: int) -> Path:
@@ -254,15 +252,15 @@ def soak(kind: str, wanted: int, images: Path, out: Path, rng: np.random.Generat
     print(f"{kind}: {took:.2f} s without a kill", flush=True)
     killed = number = wrong = 0
     while killed < wanted and number < 20 * wanted:
-        folder = out / f"{kind}-{number}"
+        folder, kills = out / f"{kind}-{number}", list[str]()
         try:
-            kills = trial(kind, images, folder, took, rng)
+            trial(WORK[kind], images, folder, took, rng, kills)
             equal, why = WORK[kind].result(folder) == expected, "another result"
         except Exception as error:  # whatever it is, it is what is looked for
-            kills, equal, why = [], False, f"{type(error).__name__}: {error}"
+            equal, why = False, f"{type(error).__name__}: {error}"
         killed, number, wrong = killed + len(kills), number + 1, wrong + (not equal)
         verdict = "equal" if equal else f"NOT EQUAL ({why}); kept: {folder}"
-        print(f"{kind} {number}: killed {', '.join(kills) or 'too late'}: {verdict}", flush=True)
+        print(f"{kind} {number}: {'killed ' + ', '.join(kills) if kills else 'was quicker'}: {verdict}", flush=True)
         if equal:
             shutil.rmtree(folder)
     shutil.rmtree(whole)

@@ -429,7 +429,8 @@ def test_a_killed_packing_goes_on(photos, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         pack(Folder(photos), out, 4, die)
     assert not (out / "shards.json").exists()
-    (out / ".000002.tar.abcdefgh.tmp").touch()
+    for name in ("000002.tar", "packing.json"):  # what kills leave
+        (out / f".{name}.abcdefgh.tmp").touch()
     first = (out / "000000.tar").stat().st_mtime_ns
     with pytest.raises(InputError, match="holds an unfinished packing of other images, or of another --shard-size"):
         pack(Folder(photos), out, 5)

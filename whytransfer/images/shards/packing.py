@@ -117,7 +117,9 @@ def _start(folder: Path, card: dict[str, Any]) -> None:
             f"{folder} holds {what} of other images, or of another --shard-size (or the images have changed since): "
             "choose another --out, or delete it."
         )
-    remove_asides(folder, [CARD, *(name for shard in card["shards"] for name in (shard, shard + INDEX_SUFFIX))])
+    remove_asides(
+        folder, [CARD, _UNFINISHED, *(name for shard in card["shards"] for name in (shard, shard + INDEX_SUFFIX))]
+    )
 
 
 def _write(path: Path, source: _Packer, part: range) -> None:
