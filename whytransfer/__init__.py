@@ -1,7 +1,8 @@
 """Visual pretraining that explains itself: pretrain, transfer, diagnose, report.
 
 The commands as functions: `pretrain`, `transfer`, `export`, `pack`, `show_views`, `show_masks`, `make_masks`,
-`masks_quality`, `rank_masks`, `diagnose_invariance`, `diagnose_errors`, `diagnose_inversion`, `doctor`, `demo`; and
+`masks_quality`, `rank_masks`, `diagnose_invariance`, `diagnose_errors`, `diagnose_inversion`,
+`diagnose_complementarity`, `run_study`, `results`, `run_claims`, `write_report`, `advise`, `doctor`, `demo`; and
 `load_backbone("SPEC")`.
 They are imported when first used, so that `whytransfer --help` need not wait for PyTorch.
 """
@@ -23,8 +24,14 @@ _FUNCTIONS = {
     "rank_masks": "whytransfer.commands.rank",
     "diagnose_invariance": "whytransfer.commands.diagnose_invariance",
     "diagnose_inversion": "whytransfer.commands.diagnose_inversion",
+    "diagnose_complementarity": "whytransfer.commands.diagnose_complementarity",
     "diagnose_errors": "whytransfer.commands.diagnose_errors",
+    "run_study": "whytransfer.commands.study",
+    "results": "whytransfer.commands.results",
+    "run_claims": "whytransfer.commands.claims",
+    "write_report": "whytransfer.commands.report",
     "doctor": "whytransfer.commands.doctor",
+    "advise": "whytransfer.commands.advise",
     "demo": "whytransfer.commands.demo",
     "load_backbone": "whytransfer.backbones.load",
 }

@@ -63,7 +63,7 @@ def full_disk_told(path: Path, advice: str) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:  # TensorBoard and torch.save hide it in their own
-        if not _is_disk_full(error):
+        if not is_disk_full(error):
             raise
         free = shutil.disk_usage(path.parent).free
         raise RunError(
@@ -113,8 +113,11 @@ def _as_others_are_made(descriptor: int) -> None:
         os.fchmod(descriptor, 0o666 & ~mask)
 
 
-def _is_disk_full(error: BaseException | None) -> bool:
-    """torch.save hides the operating system's error behind a RuntimeError, so the whole chain is looked at."""
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether a full disk is behind an error, also one of our messages about it.
+
+    torch.save hides the operating system's error behind a RuntimeError, so the whole chain is looked at.
+    """
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return True

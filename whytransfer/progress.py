@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -13,8 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 Update = Callable[..., None]  # update(done, text="...")
 LINE_EVERY_S = 20.0
 
-_console = Console(stderr=True, highlight=False, soft_wrap=True)
+# names are shown as they are: in felzenszwalb:100:100 rich would see the emoji :100:, in [a] a style
+_console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 _quiet = False
+_also: list[Path] = []  # files that are told what people are told
 
 
 def be_quiet(quiet: bool = True) -> None:
@@ -30,8 +33,21 @@ def is_quiet() -> bool:
 
 def say(message: str) -> None:
     """One line to the user, on standard error."""
+    for path in _also:
+        with open(path, "a") as file:
+            file.write(message + "\n")
     if not _quiet:
-        _console.print(message, markup=False)
+        _console.print(message)
+
+
+@contextlib.contextmanager
+def also_in(path: Path) -> Iterator[None]:
+    """Within it, what is said is appended to a file too, also by a process that is quiet."""
+    _also.append(path)
+    try:
+        yield
+    finally:
+        _also.remove(path)
 
 
 @contextlib.contextmanager
@@ -49,13 +65,13 @@ def bar(label: str, total: int, done: int = 0) -> Iterator[Update]:
 @contextlib.contextmanager
 def _terminal_bar(label: str, total: int, done: int) -> Iterator[Update]:
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("ETA"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}"),
+        TextColumn("{task.fields[text]}", markup=False),
     )
     with Progress(*columns, console=_console, transient=True) as progress:
         task = progress.add_task(label, total=total, completed=done, text="")

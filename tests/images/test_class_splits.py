@@ -122,8 +122,11 @@ def test_a_wrong_form_is_refused(tmp_path, photos):
     with pytest.raises(InputError, match="classes: cannot read the list .*none.tsv"):
         open_images(f"classes:{photos}:{tmp_path / 'none.tsv'}:val")
     (tmp_path / "x.tsv").write_text("class\tsplit\ncat\tval\n")
-    with pytest.raises(InputError, match="has no class folders of image files to choose from"):
+    with pytest.raises(InputError, match="none of the 1 classes of val .* is among those of scenes:4"):
         open_images(f"classes:scenes:4:{tmp_path / 'x.tsv'}:val")
+    Image.new("RGB", (8, 8)).save(tmp_path / "loose.png")
+    with pytest.raises(InputError, match="has no classes to choose from"):
+        open_images(f"classes:{tmp_path}:{tmp_path / 'x.tsv'}:val")
 
 
 def test_the_split_of_the_real_tiny_images(real_data):

@@ -41,7 +41,7 @@ class DiagnoseErrorsSettings(Settings):
     detections: Annotated[tuple[str, ...], Field(min_length=1)]
     """One or more on the same images: JSON file, folder of ..._CLASS.txt files, or results of our task detection."""
     out: Path
-    """Folder for results.jsonl, figures (SVG, PDF, PNG, with their numbers as CSV) and per-class.csv."""
+    """Folder for results.jsonl, figures (SVG, PDF, PNG, with their numbers as CSV and Parquet) and per-class.csv."""
     names: tuple[str, ...] | None = None
     """What to call the detectors, in their order; their files' or folders' names when not given."""
     split: str | None = None
@@ -59,7 +59,7 @@ class DiagnoseErrorsSettings(Settings):
     figures: bool = True
     """Draw the figures; the numbers come without."""
     matches: bool = False
-    """Also write matches-NAME.csv: every detection with its errors, overlaps and object."""
+    """Also write matches-NAME.csv and .parquet: every detection with its errors, overlaps and object."""
 
     @field_validator("detections", "names", "similar", mode="before")
     @classmethod

@@ -25,12 +25,12 @@ Rows = list[dict[str, Any]]
 
 
 def save_all(results: Sequence[Result], folder: Path) -> list[Path]:
-    """Every chart as SVG, PDF and PNG with its numbers as CSV; returns the paths."""
+    """Every chart as SVG, PDF and PNG with its numbers as CSV and Parquet; returns the paths."""
     paths = []
     for name, (chart_of, rows_of) in CHARTS.items():
         if rows := rows_of(results):
             paths += figures.save(chart_of(rows), folder, name)
-            paths.append(figures.save_table(rows, folder, name))
+            paths += figures.save_table(rows, folder, name)
     return paths
 
 

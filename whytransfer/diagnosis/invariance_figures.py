@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from whytransfer.diagnosis.grids import COLUMNS, GROUPS, NAMES, SWITCHED, Mode, Values, grid
 from whytransfer.diagnosis.transfer_map import Correlation
-from whytransfer.figures import PALETTE, altair, save, save_table
+from whytransfer.figures import altair, save, save_table, styles
 from whytransfer.records import Result
 
 UNRELATED = "0 = unrelated pictures, 1 = no change"
@@ -89,7 +89,8 @@ def _curves(
         if not part:
             continue
         base = alt.Chart(alt.Data(values=part)).encode(
-            x=alt.X("x:Q", title=part[0]["of"], scale=alt.Scale(zero=False, nice=False)), color=_colour(alt, labels)
+            x=alt.X("x:Q", title=part[0]["of"], scale=alt.Scale(zero=False, nice=False)),
+            **_look(alt, labels, "color"),
         )
         scale = (
             alt.Scale(domain=[min(0.0, *(r["low"] or 0 for r in rows)), 1])
@@ -97,31 +98,23 @@ def _curves(
             else alt.Undefined
         )
         y = lambda field, scale=scale: alt.Y(f"mean({field}):Q", title=None, scale=scale)  # noqa: E731
-        layers = [base.mark_line(strokeWidth=2).encode(y=y("value"), strokeDash=_dash(alt, labels))]
+        layers = [base.mark_line(strokeWidth=2).encode(y=y("value"), **_look(alt, labels, "strokeDash"))]
         if part[0]["low"] is not None:
             layers.insert(0, base.mark_area(opacity=0.2).encode(y=y("low"), y2="mean(high):Q"))
         panels.append(alt.layer(*layers).properties(width=170, height=120, title=transform.replace("_", " ")))
-    paths = [save_table(rows, folder, name)]
+    paths = save_table(rows, folder, name)
     if panels:
         chart = alt.concat(*panels, columns=4).properties(title=alt.Title(title, anchor="start"))
-        paths += save(chart.resolve_scale(color="shared"), folder, name)
+        paths += save(chart.resolve_scale(color="shared", strokeDash="shared"), folder, name)
     return paths
 
 
-def _colour(alt: Any, labels: Mapping[str, str]) -> Any:
-    return alt.Color(
-        "model:N",
-        title="backbone",
-        sort=list(labels.values()),
-        legend=alt.Legend(orient="top", symbolOpacity=1, labelLimit=300),
-    )
-
-
-def _dash(alt: Any, labels: Mapping[str, str]) -> Any:
-    """Solid lines for as many backbones as there are colours, dashes for the next as many, then dots."""
-    order = list(labels.values())
-    styles = [[[1, 0], [6, 3], [1, 3]][min(i // len(PALETTE), 2)] for i in range(len(order))]
-    return alt.StrokeDash("model:N", title="backbone", scale=alt.Scale(domain=order, range=styles), legend=None)
+def _look(alt: Any, labels: Mapping[str, str], *channels: str) -> dict[str, Any]:
+    """Encodings that tell the backbones apart, in one legend."""
+    legend = alt.Legend(orient="top", symbolOpacity=1, labelLimit=300, columns=6)
+    kinds = {"color": alt.Color, "shape": alt.Shape, "strokeDash": alt.StrokeDash}
+    scales = styles(list(labels.values()))
+    return {c: kinds[c]("model:N", title="backbone", scale=scales[c], legend=legend) for c in channels}
 
 
 def _row(r: Result, labels: Mapping[str, str], what: str) -> dict[str, Any]:
@@ -149,7 +142,7 @@ def _heat_map(results: Sequence[Result], labels: Mapping[str, str], folder: Path
     chart = chart.properties(
         width=alt.Step(52), height=alt.Step(20), title=alt.Title("Invariance", subtitle=UNRELATED, anchor="start")
     )
-    return [save_table(rows, folder, name), *save(chart, folder, name)]
+    return [*save_table(rows, folder, name), *save(chart, folder, name)]
 
 
 def _trade_off(results: Sequence[Result], labels: Mapping[str, str], folder: Path, name: str) -> list[Path]:
@@ -172,10 +165,8 @@ def _trade_off(results: Sequence[Result], labels: Mapping[str, str], folder: Pat
         x=alt.X("spatial:Q", title="spatial invariance (cosine)", scale=scale),
         y=alt.Y("appearance:Q", title="appearance invariance (cosine)", scale=scale),
     )
-    order = list(labels.values())
-    base = base.encode(color=alt.Color("model:N", title="backbone", sort=order, legend=alt.Legend(labelLimit=300)))
-    shape = alt.Shape("model:N", sort=order, legend=None)  # drawn beside the colours, its legend would be a second one
-    layers = [base.mark_point(filled=True, size=90, opacity=1).encode(shape=shape)]
+    base = base.encode(**_look(alt, labels, "color"))
+    layers = [base.mark_point(filled=True, size=90, opacity=1).encode(**_look(alt, labels, "shape"))]
     if rows[0]["spatial_low"] is not None:
         layers = [
             base.mark_rule().encode(x="spatial_low:Q", x2="spatial_high:Q"),
@@ -184,7 +175,7 @@ def _trade_off(results: Sequence[Result], labels: Mapping[str, str], folder: Pat
         ]
     title = alt.Title("Trade-off", subtitle="95 % intervals over pictures", anchor="start")
     chart = alt.layer(*layers).properties(width=380, height=320, title=title)
-    return [save_table(rows, folder, name), *save(chart, folder, name)]
+    return [*save_table(rows, folder, name), *save(chart, folder, name)]
 
 
 def _real(results: Sequence[Result], labels: Mapping[str, str], folder: Path) -> list[Path]:
@@ -205,7 +196,7 @@ def _real(results: Sequence[Result], labels: Mapping[str, str], folder: Path) ->
         width=320, height=alt.Step(22)
     )
     chart = chart.facet(row=alt.Row("what:N", title=None, header=alt.Header(labelAngle=0, labelAlign="left")))
-    return [save_table(rows, folder, "real"), *save(chart, folder, "real")]
+    return [*save_table(rows, folder, "real"), *save(chart, folder, "real")]
 
 
 def _map(correlations: Sequence[Correlation], folder: Path) -> list[Path]:
@@ -238,4 +229,4 @@ def _map(correlations: Sequence[Correlation], folder: Path) -> list[Path]:
         height=alt.Step(20),
         title=alt.Title("Invariance and transfer", subtitle=subtitle, anchor="start"),
     )
-    return [save_table(rows, folder, "transfer-map"), *save(chart, folder, "transfer-map")]
+    return [*save_table(rows, folder, "transfer-map"), *save(chart, folder, "transfer-map")]

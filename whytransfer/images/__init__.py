@@ -27,7 +27,9 @@ PUBLISHED = (
     "mini-imagenet", "omniglot", "landmarks", "celeba-landmarks", "mafl", "300w", "300w-published", "lsp",
     "causal3dident",
 )  # the names of published.SETS, known here without importing its readers  # fmt: skip
-KINDS = ("cifar10", "cifar100", "stl10", "caltech101", "flowers102", "hf", "scenes", "classes", *PUBLISHED)
+GENERATED = ("scenes", "leaves")
+PARTS = ("classes", "share", "by-name")  # of another set, or of a folder as it is not labelled by folders
+KINDS = ("cifar10", "cifar100", "stl10", "caltech101", "flowers102", "hf", *GENERATED, *PARTS, *PUBLISHED)
 
 
 def open_images(spec: str) -> ImageSet:
@@ -35,7 +37,9 @@ def open_images(spec: str) -> ImageSet:
 
     A path is a folder of pictures, a zip of one, or a folder inside a zip (photos.zip/train). Other sources are
     "cifar10:ROOT[:train|test]", "cifar100:...", "stl10:ROOT[:train|test|unlabeled]", "caltech101:ROOT",
-    "flowers102:ROOT[:train|val|test]", "hf:PATH[:SPLIT]" and the generated "scenes:COUNT[:SEED[:SIZE]]".
+    "flowers102:ROOT[:train|val|test]", "hf:PATH[:SPLIT]" and the generated "scenes:COUNT[:SEED[:SIZE]]" and
+    "leaves:COUNT[:SEED[:SIZE]]". "share:PER_CENT:IMAGES" is a part of every class of any of them, "by-name:FOLDER" a
+    folder of LABEL_NUMBER.jpg.
     Published layouts (docs/images.md shows each tree): "imagenet:ROOT[:train|val]",
     "imagenet-10pct:ROOT[:SPLIT[:LIST]]", "imagenet-100:ROOT[:SPLIT[:LIST]]", "places:ROOT[:SPLIT]",
     "celeba:ROOT[:SPLIT]", "coco:ROOT[:SPLIT]", "synthia:ROOT", "voc:ROOT[:YEAR[:SPLIT]]", "cityscapes:ROOT[:SPLIT]",
@@ -67,8 +71,14 @@ def open_images(spec: str) -> ImageSet:
 
 
 def _open_named(kind: str, rest: str) -> ImageSet:
-    if kind == "scenes":
-        return _scenes(rest)
+    if kind in GENERATED:
+        return _generated(kind, rest)
+    if kind == "share":
+        return _share(rest)
+    if kind == "by-name":
+        from whytransfer.images.by_name import by_name
+
+        return by_name(rest)
     if kind == "classes":
         from whytransfer.images.class_splits import classes_of_list
 
@@ -86,13 +96,29 @@ def _open_named(kind: str, rest: str) -> ImageSet:
     return open_torchvision(kind, rest)
 
 
-def _scenes(rest: str) -> ImageSet:
+def _generated(kind: str, rest: str) -> ImageSet:
     try:
         numbers = [int(part) for part in rest.split(":")]
     except ValueError:
         numbers = []
     if not 1 <= len(numbers) <= 3:
-        raise InputError(f"scenes:{rest} is not scenes:COUNT[:SEED[:SIZE]] in whole numbers, such as scenes:4000:0:64")
+        raise InputError(f"{kind}:{rest} is not {kind}:COUNT[:SEED[:SIZE]] in whole numbers, such as {kind}:4000:0:64")
+    if kind == "leaves":
+        from whytransfer.images.leaves import Leaves
+
+        return Leaves(*numbers)
     from whytransfer.images.scenes import Scenes
 
     return Scenes(*numbers)
+
+
+def _share(rest: str) -> ImageSet:
+    """The same images every time, of every class alike: a smaller share of the same set is not a part of a larger."""
+    share, _, spec = rest.partition(":")
+    try:
+        fraction = float(share) / 100
+    except ValueError:
+        fraction = 0.0
+    if not 0 < fraction < 1 or not spec:
+        raise InputError(f"share:{rest} is not share:PER_CENT:IMAGES with 0 < PER_CENT < 100, such as share:10:photos/")
+    return holdout(open_images(spec), fraction, seed=0)[1]

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from whytransfer.errors import InputError, unknown_name
 from whytransfer.images.content import Encoded, Stamp, digest
 from whytransfer.images.index import first_of
-from whytransfer.images.subsets import EncodedSubset
-from whytransfer.records import Sample
+from whytransfer.images.subsets import EncodedSubset, Subset
+from whytransfer.records import ImageSet, Sample
 
 VALIDATION = ("val", "valid", "validation")  # what lists call it; every other split of a training set is base
+TURNS = ("train", "val", "test")  # what LIST "turns" deals the classes to, one after the other
 Episode = tuple[NDArray[np.int64], NDArray[np.int64]]  # positions of the support and of the query images
 
 
@@ -51,21 +52,44 @@ class Relabelled(EncodedSubset):
         return Stamp(files, sizes, state.newest_ns)
 
 
-def classes_of_list(rest: str) -> Relabelled:
+class Chosen(Subset):
+    """Some classes of a set that is not files, such as generated scenes."""
+
+    def __init__(
+        self, images: ImageSet, indices: NDArray[np.int64], labels: NDArray[np.int64], classes: Sequence[str],
+        name: str, class_splits: Mapping[str, str], notes: tuple[str, ...] = (),
+    ) -> None:  # fmt: skip
+        super().__init__(images, indices)
+        self.labels, self.classes, self.name, self.labelled_with = labels, tuple(classes), name, ("class",)
+        self.class_splits, self.notes = dict(class_splits), notes
+
+    def __getitem__(self, i: int) -> Sample:
+        return dataclasses.replace(super().__getitem__(i), label=int(self.labels[i]))
+
+    def fingerprint(self) -> str:
+        """Of the whole set, which images are in, and their labels."""
+        told = repr(self.classes).encode() + self.labels.tobytes()
+        return digest(super().fingerprint().encode() + told).hex()
+
+
+def classes_of_list(rest: str) -> Relabelled | Chosen:
     """The set named "classes:IMAGES:LIST:SPLIT": of IMAGES, the classes that LIST puts into SPLIT.
 
     IMAGES is a folder or zip of class folders, or another image set; LIST a table with a first line of column names,
-    tabs or commas between them: a column wnid, class or label, and one called split or ending in _split. SPLIT may
-    join several, train+val; classes that IMAGES lacks are noted. Raises InputError where none is left.
+    tabs or commas between them: a column wnid, class or label, and one called split or ending in _split; or the word
+    turns, which deals the classes in their order to train, val and test. SPLIT may join several, train+val; classes
+    that IMAGES lacks are noted. Raises InputError where none is left.
     """
     from whytransfer.images import open_images
 
     pieces = rest.rsplit(":", 2)
     if len(pieces) != 3 or not all(pieces):
         raise InputError(f"classes:{rest} is not classes:IMAGES:LIST:SPLIT, such as classes:photos.zip:classes.tsv:val")
-    images, split_of = open_images(pieces[0]), read_list(Path(pieces[1]).expanduser())
-    if not isinstance(images, Encoded) or not images.classes:
-        raise InputError(f"classes: {pieces[0]} has no class folders of image files to choose from.")
+    images = open_images(pieces[0])
+    if not images.classes:
+        raise InputError(f"classes: {pieces[0]} has no classes to choose from, such as class folders of images.")
+    in_turn = pieces[1] == "turns" and not Path("turns").exists()
+    split_of = _dealt(images.classes) if in_turn else read_list(Path(pieces[1]).expanduser())
     asked = pieces[2].split("+")
     for split in asked:
         if split not in split_of.values():
@@ -83,7 +107,12 @@ def classes_of_list(rest: str) -> Relabelled:
     absent = sorted(set(wanted) - set(classes))
     notes = (f"{len(absent)} classes of {pieces[2]} have no images here: {first_of(absent)}",) if absent else ()
     splits = {name: wanted[name] for name in classes}
-    return Relabelled(images, kept, new[kept], classes, f"{images.name}/{pieces[2]}", splits, notes=notes)
+    made = Relabelled if isinstance(images, Encoded) else Chosen
+    return made(images, kept, new[kept], classes, f"{images.name}/{pieces[2]}", splits, notes=notes)  # type: ignore[arg-type]
+
+
+def _dealt(classes: Sequence[str]) -> dict[str, str]:
+    return {name: TURNS[k % len(TURNS)] for k, name in enumerate(classes)}
 
 
 def read_list(path: Path) -> dict[str, str]:

@@ -31,6 +31,24 @@ def in_both(one: Any, other: Any) -> int:
     )
 
 
+def copies(images: Any) -> dict[int, int]:
+    """{row: the first row with the same pixels} of the pictures of a PixelCache that repeat an earlier one.
+
+    Of most pictures only the beginning is read; those that are not in the cache are decoded for it.
+    """
+    heads: dict[bytes, list[int]] = {}
+    found = {}
+    for i in range(len(images)):
+        pixels = images.pixels(i)
+        alike = heads.setdefault(_head(pixels), [])
+        first = next((j for j in alike if _same(images.pixels(j), pixels)), None)
+        if first is None:
+            alike.append(i)
+        else:
+            found[i] = first
+    return found
+
+
 def _head(pixels: Any) -> bytes:
     """Of the size and the first bytes."""
     return digest(repr(pixels.shape).encode() + pixels.reshape(-1)[:_HEAD].tobytes())

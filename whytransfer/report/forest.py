@@ -1,0 +1,80 @@
+"""The forest plot of claims: every effect with its interval, turned so that the right side is the papers'."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from whytransfer.figures import PALETTE, altair
+from whytransfer.report.look import LABEL_PX, PANEL_PX, STEP_PX, Point, beside, data
+from whytransfer.report.numbers import interval_text, of_unit, plain
+from whytransfer.report.task_charts import zero_line
+
+VERDICTS = {
+    "holds": (PALETTE[0], "circle"),
+    "undecided": ("#888888", "diamond"),
+    "contradicted": (PALETTE[1], "square"),
+}
+
+
+def forest(claims: Sequence[Mapping[str, Any]]) -> Any | None:
+    """A panel per unit, a row per effect of claims.json (claims.Answer.row()); None where no claim was run.
+
+    Effects of sign "-" are turned; those of sign "0" (no difference that matters) stand as they are, their margin
+    as a grey band.
+    """
+    by_unit: dict[str, list[Point]] = {}
+    for claim in claims:
+        for effect in claim["effects"]:
+            by_unit.setdefault(effect["unit"], []).append(_effect(claim, effect))
+    panels = [_panel(unit, points) for unit, points in by_unit.items()]
+    return beside(panels, 2).resolve_scale(color="shared", shape="shared") if panels else None
+
+
+def _effect(claim: Mapping[str, Any], effect: Mapping[str, Any]) -> Point:
+    turn = -1 if effect["sign"] == "-" else 1
+    low, high = effect["low"], effect["high"]
+    ends = None if low is None else (low, high)
+    turned = (None, None) if low is None else sorted((turn * low, turn * high))
+    small = abs(effect["value"]) < 1
+    margin = effect.get("margin") if effect["sign"] == "0" else None
+    return {
+        "item": claim["id"], "claim": f"{claim['id']} {effect['name']}", "finding": claim["finding"],
+        "value": turn * effect["value"], "low": turned[0], "high": turned[1], "verdict": effect["verdict"],
+        "shown": f"{plain(effect['value'], 3 if small else 2)}{of_unit(effect['unit'])}",
+        "interval": interval_text(ends, 3 if small else 2) or "one seed: none", "sign": effect["sign"],
+        "seeds": ", ".join(f"{seed}: {value:.4g}" for seed, value in effect["seeds"].items()),
+        "paper": effect["paper"], "from": None if margin is None else -margin, "to": margin, "href": f"#{claim['id']}",
+    }  # fmt: skip
+
+
+def _panel(unit: str, points: Sequence[Point]) -> Any:
+    alt = altair()
+    x_title = f"effect{of_unit(unit) and ',' + of_unit(unit)}; right of 0: as the paper says"
+    told = [
+        alt.Tooltip(f"{field}:N", title=title)
+        for field, title in (
+            ("claim", "effect"), ("finding", "finding"), ("shown", "value"), ("sign", "sign expected"),
+            ("interval", "95 % interval over seeds"), ("seeds", "by seed"), ("verdict", "verdict"), ("paper", "paper"),
+        )
+    ]  # fmt: skip
+    y = alt.Y("claim:N", sort=[p["claim"] for p in points], title=None, axis=alt.Axis(labelLimit=LABEL_PX + 60))
+    base = alt.Chart(data(points)).encode(y=y, tooltip=told, href="href:N")
+    order = list(VERDICTS)
+    colour = alt.Color(
+        "verdict:N", title="verdict", scale=alt.Scale(domain=order, range=[VERDICTS[v][0] for v in order])
+    )
+    shape = alt.Shape(
+        "verdict:N", title="verdict", scale=alt.Scale(domain=order, range=[VERDICTS[v][1] for v in order])
+    )
+    layers = [
+        zero_line(),
+        base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=x_title), x2="high:Q", color=colour),
+        base.mark_point(filled=True, size=64, opacity=1).encode(
+            x=alt.X("value:Q", title=x_title), color=colour, shape=shape
+        ),
+    ]
+    if any(p["to"] is not None for p in points):
+        bands = base.transform_filter("isValid(datum.to)")
+        layers.insert(0, bands.mark_bar(opacity=0.25, size=STEP_PX - 6, color="#888888").encode(x="from:Q", x2="to:Q"))
+    return alt.layer(*layers).properties(width=PANEL_PX + 30, height=alt.Step(STEP_PX))
