@@ -1,15 +1,23 @@
 """The command line: help that teaches, JSON alone on standard output, errors with near names and exit codes."""
 
+import inspect
 import json
+import os
 import subprocess
 import sys
+from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pytest
 from console import call
 from PIL import Image
 
-from whytransfer import cli
+from whytransfer import cli, progress
+from whytransfer.commands.card import NOT_IN_CONFIG, NOT_SAVED
+from whytransfer.commands.pretrain import PretrainSettings
+
+ROOT = Path(__file__).parents[1]
 
 QUICK = ["--method=moco-v2", "--size=24", "--epochs=1", "--batch=16", "--queue=32", "--splits=2", "--accelerator=cpu"]
 PRETRAIN = ["pretrain", "--images=scenes:64", "--out=OUT"]
@@ -158,6 +166,57 @@ def test_json_of_every_other_command_is_alone_on_standard_output(command, tmp_pa
     lines = [json.loads(line) for line in printed.splitlines()]
     assert printed.endswith("}\n") and len(lines) == (count or len(lines)) > 0
     assert all(isinstance(line, dict) and keys <= line.keys() for line in lines)
+
+
+@pytest.mark.parametrize(("quiet", "says"), [((), "decoding"), (("--quiet",), "")])
+def test_quiet_leaves_out_what_is_said_on_the_way(tmp_path, capfd, monkeypatch, quiet, says):
+    monkeypatch.setattr("whytransfer.progress.LINE_EVERY_S", -1.0)
+    command = [
+        "transfer",
+        "--backbone=random:resnet18",
+        "--train=scenes:40:0:16",
+        "--test=scenes:20:1:16",
+        "--task=knn",
+    ]
+    monkeypatch.setenv("WHYTRANSFER_CACHE", str(tmp_path / "cache"))
+    assert call(*command, "--size=16", f"--out={tmp_path / 'out'}", *quiet) == 0
+    printed = capfd.readouterr()
+    assert "mean_per_class" in printed.out
+    assert says in printed.err if says else printed.err == ""
+    assert not progress.is_quiet()
+
+
+@pytest.mark.parametrize(("command", "settings"), list(cli._settings_by_command()))
+def test_every_command_has_an_answer_for_programs(command, settings):
+    """JSON_OF and the commands' own tests run them; this one is for the command that is added next."""
+    assert "as_json" in inspect.getsource(sys.modules[settings.__module__].show)
+
+
+def test_quiet_errors_are_still_told_and_quiet_decides_no_weights(tmp_path, capsys):
+    assert "nowhere" in refused(capsys, "pretrain", "--images=nowhere", f"--out={tmp_path / 'out'}", "--quiet")
+    assert {"quiet", "as_json"} <= NOT_IN_CONFIG & set(NOT_SAVED) & set(PretrainSettings.model_fields)
+
+
+def test_exit_codes_are_told_in_the_help_and_the_readme(capsys):
+    assert call("--help") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    for text in (shown, readme):
+        for code in ("0 done", "1 a run that cannot go on", "2 a request or data that cannot be used", "130 stopped"):
+            assert code in text
+    assert call("--version") == 0
+    assert capsys.readouterr().out == f"whytransfer {version('whytransfer')}\n"
+
+
+def test_what_is_piped_has_no_colours(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "CLICOLOR_FORCE")} | {
+        "COLUMNS": "70"
+    }
+    for arguments in (["pretrain", "--help"], ["doctr"]):
+        ran = subprocess.run(
+            [sys.executable, "-m", "whytransfer.cli", *arguments], capture_output=True, env=environment, check=False
+        )
+        assert b"\x1b" not in ran.stdout + ran.stderr and len(ran.stdout + ran.stderr) > 40
 
 
 def test_a_run_can_be_repeated_from_its_config_file(tmp_path, capsys):

@@ -1,8 +1,9 @@
 """Visual pretraining that explains itself: pretrain, transfer, diagnose, report.
 
 The commands as functions: `pretrain`, `transfer`, `export`, `pack`, `show_views`, `show_masks`, `make_masks`,
-`masks_quality`, `rank_masks`, `diagnose_invariance`, `diagnose_errors`, `diagnose_inversion`, `run_study`, `results`,
-`run_claims`, `write_report`, `advise`, `doctor`, `demo`; and `load_backbone("SPEC")`.
+`masks_quality`, `rank_masks`, `diagnose_invariance`, `diagnose_errors`, `diagnose_inversion`,
+`diagnose_complementarity`, `run_study`, `results`, `run_claims`, `write_report`, `advise`, `doctor`, `demo`; and
+`load_backbone("SPEC")`.
 They are imported when first used, so that `whytransfer --help` need not wait for PyTorch.
 """
 
@@ -23,6 +24,7 @@ _FUNCTIONS = {
     "rank_masks": "whytransfer.commands.rank",
     "diagnose_invariance": "whytransfer.commands.diagnose_invariance",
     "diagnose_inversion": "whytransfer.commands.diagnose_inversion",
+    "diagnose_complementarity": "whytransfer.commands.diagnose_complementarity",
     "diagnose_errors": "whytransfer.commands.diagnose_errors",
     "run_study": "whytransfer.commands.study",
     "results": "whytransfer.commands.results",

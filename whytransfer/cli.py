@@ -1,7 +1,4 @@
-"""The command line: parse, run one command, turn failures into messages and exit codes.
-
-Exit codes: 0 done, 1 a run that cannot go on, 2 a request or data that cannot be used, 130 stopped by Ctrl-C.
-"""
+"""The command line: parse, run one command, turn failures into messages and exit codes (EXIT_CODES)."""
 
 from __future__ import annotations
 
@@ -14,10 +11,13 @@ from typing import Any
 
 import tyro
 
+from whytransfer import progress
+from whytransfer.commands import completion
 from whytransfer.commands.advise import AdviseSettings
 from whytransfer.commands.claims import ClaimsSettings
 from whytransfer.commands.common import wrong_settings_refused
 from whytransfer.commands.demo import DemoSettings
+from whytransfer.commands.diagnose_complementarity import DiagnoseComplementaritySettings
 from whytransfer.commands.diagnose_errors import DiagnoseErrorsSettings
 from whytransfer.commands.diagnose_invariance import DiagnoseInvarianceSettings
 from whytransfer.commands.diagnose_inversion import DiagnoseInversionSettings
@@ -36,7 +36,9 @@ from whytransfer.commands.study import StudySettings
 from whytransfer.commands.transfer import TransferSettings
 from whytransfer.errors import InputError, RunError, unknown_name
 
-DESCRIPTION = """Which pretraining will transfer to my task, and why?
+EXIT_CODES = """Exit codes: 0 done; 1 a run that cannot go on (what it saved is intact), or a defect of ours with its
+traceback; 2 a request or data that cannot be used; 130 stopped by Ctrl-C."""
+DESCRIPTION = f"""Which pretraining will transfer to my task, and why?
 
   whytransfer demo                              the whole way on generated scenes, a few minutes, no download
   whytransfer show views --images photos/ --recipe default --out views.png
@@ -53,7 +55,11 @@ DESCRIPTION = """Which pretraining will transfer to my task, and why?
   whytransfer doctor --images photos/           how fast will it be, and what is in the way?
 
 Every command explains itself: whytransfer COMMAND --help. Settings can come from a file: --config FILE.yaml
-(what is typed behind it wins). --json prints one object per result on standard output.
+(what is typed behind it wins). --json prints one object per result on standard output; what is said on the way goes to
+standard error, --quiet leaves it out. Piped output has no colours (nor has any with NO_COLOR=1).
+whytransfer --version; whytransfer completion bash (or zsh) prints what lets the Tab key finish commands.
+
+{EXIT_CODES}
 """
 
 COMMANDS: dict[str, type | dict[str, type]] = {
@@ -64,6 +70,7 @@ COMMANDS: dict[str, type | dict[str, type]] = {
         "invariance": DiagnoseInvarianceSettings,
         "errors": DiagnoseErrorsSettings,
         "inversion": DiagnoseInversionSettings,
+        "complementarity": DiagnoseComplementaritySettings,
     },
     "advise": AdviseSettings,
     "study": StudySettings,
@@ -92,9 +99,10 @@ RESUMED = (
 def main(argv: Sequence[str] | None = None) -> None:
     """The `whytransfer` command."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    settings = None
+    settings, quiet_before = None, progress.is_quiet()
     try:
         settings = parse(arguments)
+        progress.be_quiet(settings.quiet or quiet_before)
         run = _runner(settings)
         run(settings)
     except (InputError, RunError) as error:
@@ -110,6 +118,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     finally:
+        progress.be_quiet(quiet_before)
         _end_process_group()
 
 
@@ -124,8 +133,12 @@ def parse(arguments: list[str]) -> Any:
             break
         if name in ("-h", "--help", "--version"):
             return _top_level(name, " ".join(path))
+        if name == "completion" and not path:
+            sys.stdout.write(completion.script(arguments[1:], dict(_settings_by_command())))
+            sys.exit(0)
         if name not in commands:
-            raise unknown_name("command", " ".join([*path, name]), [" ".join([*path, c]).strip() for c in commands])
+            known = [*commands, *(() if path else ("completion",))]
+            raise unknown_name("command", " ".join([*path, name]), [" ".join([*path, c]).strip() for c in known])
         path.append(name)
         commands = commands[name]
     rest = _with_config_file(_joined(arguments[len(path) :], commands))
@@ -149,7 +162,8 @@ def _top_level(name: str, below: str = "") -> None:
         shown = [
             (command, s) for command, s in _settings_by_command() if f"{command} ".startswith(f"{below} ".lstrip())
         ]
-        lines = (f"  {command:15}{(s.__doc__ or '').splitlines()[0]}\n" for command, s in shown)
+        width = max(len(command) for command, _ in shown) + 2
+        lines = (f"  {command:{width}}{(s.__doc__ or '').splitlines()[0]}\n" for command, s in shown)
         sys.stdout.write(f"{DESCRIPTION}\nCommands:\n{''.join(lines)}")
     sys.exit(0)
 

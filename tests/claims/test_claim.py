@@ -49,7 +49,7 @@ def test_a_claim_holds_only_where_every_effect_does():
 
 def test_many_effects_make_a_contradiction_harder():
     """One of four effects that lies on the other side at 95 %, but not at 98.75 %, is what chance brings."""
-    against = effect(-1.0, -1.45, -0.55)
+    against = effect(-1.0, -1.35, -0.65)
     assert against.verdict == "contradicted" and overall([against]) == "contradicted"
     assert overall([against, *[effect(2.0, 2.1, 2.2)] * 3]) == "undecided"
 

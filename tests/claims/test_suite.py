@@ -16,6 +16,9 @@ METRICS = {  # of a task or diagnosis: what its Results are called, as far as cl
     "readout": ("top1",), "sgd-readout": ("top1",), "detection": ("box_AP", "box_AP50", "box_AP75"),
     "segmentation": ("mean_iou",), "landmarks": ("error_diagonal",), "errors": ("Hoiem share Loc",),
     "fewshot": ("linear_3way_1shot", "linear_3way_5shot", "linear_5way_1shot", "linear_5way_5shot", "base_top1"),
+    "factors": ("pose", "colour"), "kernel-readout": ("pose", "colour"), "ridge-readout": ("mean",),
+    "invariance": tuple(f"{what} similarity" for what in (
+        "spatial", "appearance", "viewpoint", "light colour", "light direction")),
     "inversion": ("1 - MS-SSIM (2 scales)", "coverage"), "masks": ("best overlap",),
 }  # fmt: skip
 
@@ -38,7 +41,11 @@ def table(whole, value):
 def test_all_claims_of_a_scale_are_one_study_in_which_no_run_stands_twice(scale):
     whole = of_claims(CLAIMS.values(), scale, "/data")
     assert whole["study"] == f"claims-{scale}" and whole["values"] == {"data": "/data"}
-    runs = [repr(sorted({**whole["pretrain"], **own}.items())) for own in whole["backbones"].values()]
+    runs = [
+        repr(sorted({**whole["pretrain"], **own}.items()))
+        for own in whole["backbones"].values()
+        if isinstance(own, dict)
+    ]
     assert len(set(runs)) == len(runs)
     assert whole["tasks"]["readout"]["backbones"].count("default") == 1
     for item in whole["tasks"].values():

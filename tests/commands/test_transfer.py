@@ -325,3 +325,15 @@ def test_an_interval_is_shown_where_there_is_one():
     bare = Result("m", "d", "t", "x", 1.0, "%", "higher", 5, 0)
     assert interval_text(bare) == ""
     assert interval_text(Result("m", "d", "t", "x", 1.0, "%", "higher", 5, 0, low=0.254, high=1.755)) == "[0.25, 1.75]"
+
+
+def test_images_with_factors_and_landmarks_are_read_for_what_is_asked(tmp_path):
+    settings = {"task": "ridge-readout", "train": "scenes:24:0:16", "test": "scenes:8:1:16"}
+    read = {
+        targets: transfer(tmp_path, "random:resnet18-small", targets=targets, **settings)
+        for targets in (None, "landmarks")
+    }
+    names = {targets: [r.metric for r in results] for targets, results in read.items()}
+    assert "object_hue" in names[None] and names["landmarks"] == ["mean", *(f"{a}{k}" for k in range(5) for a in "xy")]
+    with pytest.raises(InputError, match="task factors has no --targets; it is a setting of: ridge-readout, kernel-"):
+        transfer(tmp_path, "random:resnet18-small", targets="landmarks", task="factors")

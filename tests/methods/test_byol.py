@@ -61,6 +61,23 @@ def test_the_target_follows_ever_more_slowly(progress, tau):
     assert all(torch.equal(buffers[k], b) for k, b in method.target_backbone.named_buffers())  # its own statistics
 
 
+def test_the_small_presets_target_starts_as_a_copy():
+    method = made("byol-small")
+    for online, target in ((method.backbone, method.target_backbone), (method.projector, method.target_projector)):
+        for a, b in zip(online.parameters(), target.parameters(), strict=True):
+            assert torch.equal(a, b) and not b.requires_grad
+
+
+def test_the_small_presets_predictor_learns_ten_times_as_fast_as_the_rest():
+    small, paper = made("byol-small"), made()
+    paper.load_state_dict(small.state_dict())
+    for method in (small, paper):
+        method.loss(views())["loss"].backward()
+    for (name, a), b in zip(small.named_parameters(), paper.parameters(), strict=True):
+        if not name.startswith("target_"):
+            torch.testing.assert_close(a.grad, b.grad * (10 if name.startswith("predictor.") else 1))
+
+
 def test_settings():
     assert options_of("byol") == {"dim": 256, "hidden": 4096, "tau": 0.996} and METHODS["byol"].recipe == "byol"
     assert METHODS["byol"].defaults is METHODS["byol"].presets[1000][0]

@@ -39,7 +39,12 @@ def test_a_default_written_out_and_a_setting_of_speed_change_no_key(tmp_path: Pa
 def test_names_change_no_key(tmp_path: Path):
     before = keys(tmp_path)
     backbones = {"uno": {"level": 10}, "two": {"level": 20}, "both": "uno + two", "random": "random:x:{seed}"}
-    study: dict[str, Any] = {"study": "other", "backbones": backbones, "tasks": {"klasse": {"level": 1}}, "diagnoses": {}}
+    study: dict[str, Any] = {
+        "study": "other",
+        "backbones": backbones,
+        "tasks": {"klasse": {"level": 1}},
+        "diagnoses": {},
+    }
     after = keys(tmp_path, **study)
     assert after["klasse/uno/0"] == before["class/one/0"] and after["klasse/both/1"] == before["class/both/1"]
 
@@ -69,7 +74,7 @@ SOURCES = {
     "images/subsets.py": "def subset(): ...\n",
     "images/folder.py": "class Folder: ...\n",
     "tasks/readout.py": (
-        "from pack import errors\nfrom pack.images import subset\n\ndef f():\n    from pack.nn import knn\n    return knn"
+        "from pack import errors\nfrom pack.images import subset\n\ndef f():\n    from pack.nn import knn\n"
     ),
     "nn/__init__.py": "",
     "nn/knn.py": "import numpy\n",

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from whytransfer.backbones.backbone import Backbone
 from whytransfer.backbones.fused import Fused, side_by_side
+from whytransfer.backbones.standardised import Scaling, Standardised
 from whytransfer.errors import InputError
 
 LAST = "layer4"
@@ -55,6 +56,10 @@ def last_stage(backbone: nn.Module) -> nn.Module:
 
     InputError where the backbone does not keep it as one module.
     """
+    if isinstance(backbone, Standardised):
+        before, after = (backbone.scalings[name] for name in ("layer3", LAST))
+        assert isinstance(before, Scaling) and isinstance(after, Scaling)
+        return Rescaled(before, last_stage(backbone.fused), after)
     if isinstance(backbone, Fused):
         channels = [stages_of(member, ["layer3"])["layer3"].channels for member in backbone.members]
         return SideBySide([last_stage(member) for member in backbone.members], channels)
@@ -72,9 +77,11 @@ def split(backbone: nn.Module) -> tuple[nn.Module, nn.Module]:
     """(body, last stage) of a copy: the body's stages end with layer3, and nothing behind it is computed."""
     body = copy.deepcopy(backbone)
     last = last_stage(body)
-    for member in body.members if isinstance(body, Fused) else [body]:
+    for member in body.members if isinstance(body, Fused | Standardised) else [body]:
         place = next(name for name in _PLACES if name in dict(member.named_modules()))
         member.set_submodule(place, nn.Identity())
+    if isinstance(body, Standardised):
+        body.end_with("layer3")
     return body, last
 
 
@@ -91,13 +98,25 @@ class SideBySide(nn.Module):
         return side_by_side(stage(part) for stage, part in zip(self.stages, parts, strict=True))
 
 
+class Rescaled(nn.Module):
+    """The last stages of a standardised fusion: they take the members' own scale and give the common one."""
+
+    def __init__(self, before: Scaling, stages: nn.Module, after: Scaling) -> None:
+        super().__init__()
+        self.before, self.stages, self.after = before, stages, after
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As SideBySide, of the standardised map of layer3."""
+        return self.after(self.stages(self.before.undone(x)))
+
+
 def normalised_outside(backbone: nn.Module) -> tuple[list[float], list[float]]:
     """Mean and std that the caller normalises images with from now on; the backbone is changed to expect that.
 
     A detector pads its images after normalising, so that the padding is the mean colour. Of a fusion the first
     member's are taken, and the others undo them: (x s0 + m0 - m) / s = (x - (m - m0) / s0) / (s / s0).
     """
-    found = list(backbone.members) if isinstance(backbone, Fused) else [backbone]
+    found = list(backbone.members) if isinstance(backbone, Fused | Standardised) else [backbone]
     members = [member for member in found if isinstance(member, Backbone)]
     if len(members) < len(found):
         raise InputError(f"{_name(backbone)} does not say how it normalises images, so no detector can be built on it")

@@ -21,6 +21,7 @@ from whytransfer.backbones.backbone import Backbone
 from whytransfer.backbones.foreign import TimmBackbone
 from whytransfer.backbones.fused import Fused
 from whytransfer.backbones.geometry import SameConv2d
+from whytransfer.backbones.standardised import Standardised
 from whytransfer.errors import InputError
 
 STRIDES = (8, 16, 32)
@@ -40,6 +41,10 @@ def dilated(backbone: Any, output_stride: int) -> Backbone:
         fused = Fused([dilated(member, output_stride) for member in backbone.members])
         fused.spec, fused.note = backbone.spec, backbone.note
         return fused.train(backbone.training)
+    if isinstance(backbone, Standardised):
+        fine = dilated(backbone.fused, output_stride)
+        assert isinstance(fine, Fused)
+        return backbone.around(fine)
     if isinstance(backbone, TimmBackbone):
         return _of_timm(backbone, output_stride)
     if not all(isinstance(getattr(backbone, name, None), nn.Sequential) for name in _STAGES):

@@ -21,6 +21,7 @@ from whytransfer.backbones.importing import origin_backbone
 from whytransfer.backbones.origins import ORIGINS
 from whytransfer.backbones.recorded import verify
 from whytransfer.backbones.resnet import Arch, build, names
+from whytransfer.backbones.standardised import SCHEME, Standardised
 from whytransfer.errors import InputError, unknown_name
 
 FORMS = (
@@ -32,6 +33,7 @@ FORMS = (
     f"ORIGIN:FILE, published weights of {', '.join(ORIGINS)}, detectron2",
     "a folder that `whytransfer export` wrote",
     "A+B, two or more of these side by side",
+    f"{SCHEME}A+B, the same with each of them scaled to equal variance",
 )
 
 
@@ -56,7 +58,7 @@ def _load(spec: str) -> Backbone:
     if path.is_file():
         return _from_file(path)
     scheme, colon, rest = spec.partition(":")
-    if "+" in spec and not _names_a_file(rest):
+    if "+" in spec and not spec.startswith(SCHEME) and not _names_a_file(rest):
         return _fused(members_of(spec))
     if colon and scheme in _SCHEMES:
         return _SCHEMES[scheme](rest)
@@ -64,11 +66,11 @@ def _load(spec: str) -> Backbone:
 
 
 def members_of(spec: str) -> list[str]:
-    """The backbones of a fusion, "A+B" -> ["A", "B"]; a name that exists as a whole keeps its plus signs.
+    """The backbones of a fusion, "A+B" or "standardised:A+B" -> ["A", "B"]; a name that exists keeps its plus signs.
 
     Raises InputError for a sum with an empty part.
     """
-    parts, found = spec.split("+"), list[str]()
+    parts, found = spec.removeprefix(SCHEME).split("+"), list[str]()
     while parts:  # the longest beginning that is there is one member: runs/a+b+random:resnet18, where runs/a+b exists
         ends = [n for n in range(len(parts), 0, -1) if _is_there("+".join(parts[:n]))]
         n = ends[0] if ends else 1
@@ -184,6 +186,7 @@ def _random(rest: str) -> Backbone:
 
 WEIGHTS = ("backbone.safetensors", "model.safetensors", "model.pth", "checkpoint.pt")  # of runs, of exports
 _SCHEMES: dict[str, Callable[[str], Backbone]] = {
+    SCHEME[:-1]: lambda rest: Standardised(_fused(members_of(rest))),
     "random": _random,
     "torchvision": torchvision_backbone,
     "timm": timm_backbone,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from whytransfer.claims import setup_why
 from whytransfer.claims.setup import Settings, Setup
 from whytransfer.errors import unknown_name
 
@@ -23,11 +24,10 @@ def models(setup: Setup) -> Models:
         "supervised": _usual(setup, "supervised"),
         "exemplar": _usual(setup, "exemplar"),
         "moco-like-exemplar": {**contrastive, **setup.alike},
-        "spatial": {**contrastive, "recipe": "spatial"},
-        "appearance": {**contrastive, "recipe": "appearance"},
         **_ladder(setup),
         **_other_images(setup),
         **_dense(setup),
+        **setup_why.backbones(setup),
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from whytransfer.claims import setup_why
 from whytransfer.claims.setup import Setup
 
 IMAGENET, COCO, VOC, CELEBA = "imagenet:{data}/imagenet", "coco:{data}/coco", "voc:{data}/voc", "celeba:{data}/celeba"
@@ -30,6 +31,7 @@ FULL = Setup(
         "one-view": {"method": "detcon-s-one-view"},
     },
     tasks={
+        **setup_why.FULL_TASKS,
         "readout": {"task": "sgd-readout", "train": IMAGENET, "test": IMAGENET + ":val", "size": 224},
         "detection": {
             "task": "detection", "train": VOC + ":2007:trainval", "test": VOC + ":2007:test", "size": 800,
@@ -49,6 +51,7 @@ FULL = Setup(
         "fewshot": {"task": "fewshot", "train": MINI + ":train+val", "test": MINI + ":test", "size": 224, "way": 5},
     },
     diagnoses={
+        **setup_why.FULL_DIAGNOSES,
         "errors": {"diagnose": "errors", "of": "detection"},
         "inversion": {"diagnose": "inversion", "images": IMAGENET + ":val", "count": 1000, "size": 224},
         "masks": {"diagnose": "masks", "images": COCO + ":val2017", "truth": "annotated"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from whytransfer.claims import setup_why
 from whytransfer.claims.setup import Setup
 
 TINY = "{data}/tiny_imagenet_40/tiny_imagenet_40.zip"
@@ -44,6 +45,7 @@ DEMO = Setup(
     epochs=6,
     methods={**SMALL, "one-view": one_view(32)},
     tasks={
+        **setup_why.DEMO_TASKS,
         "readout": {"task": "readout", **SCENES},
         "detection": {
             "task": "detection", "train": "scenes:200:2:64", "test": "scenes:100:3:64", "size": 64,
@@ -63,6 +65,7 @@ DEMO = Setup(
         },
     },
     diagnoses={
+        **setup_why.DEMO_DIAGNOSES,
         "errors": {"diagnose": "errors", "of": "detection", "draws": 200},
         "inversion": {"diagnose": "inversion", "images": "scenes:4:3:48", "count": 4, "size": 48, "budget": 0.05},
         "masks": {"diagnose": "masks", "images": "scenes:100:3:96", "truth": "annotated"},
@@ -104,6 +107,7 @@ LAPTOP = Setup(
     epochs=10,
     methods={**SMALL, "one-view": one_view(64)},
     tasks={
+        **setup_why.LAPTOP_TASKS,
         "readout": {"task": "readout", "train": CALTECH + "/train", "test": CALTECH + "/test", "size": 64},
         "detection": {
             "task": "detection", "train": VOC + ":train", "test": VOC + ":val", "size": 128, "architecture": "c4",
@@ -126,6 +130,7 @@ LAPTOP = Setup(
         },
     },
     diagnoses={
+        **setup_why.LAPTOP_DIAGNOSES,
         "errors": {"diagnose": "errors", "of": "detection"},
         "inversion": {"diagnose": "inversion", "images": TINY + "/val", "count": 8, "size": 64, "budget": 0.1},
         "masks": {"diagnose": "masks", "images": STREETS + ":test", "truth": "annotated"},

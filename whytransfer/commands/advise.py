@@ -108,7 +108,7 @@ def _measured(s: AdviseSettings, pictures: Any, backbones: Mapping[str, Any], si
     question = _question(s, pictures.labels)
     alone = _alone(pictures.at(max(sizes.values())), question)
     candidates = []
-    with progress.bar("candidates: images seen", question.views * len(backbones)) as update:
+    with progress.bar("candidates: pictures seen and fitted", question.work * len(backbones)) as update:
         seen = _Seen(update)
         for spec, backbone in backbones.items():
             seen.what, size = spec, sizes[spec]
@@ -136,13 +136,13 @@ def _signed(result: Any, content: Mapping[str, Any]) -> Any:
 
 
 class _Seen:
-    """Adds up the images that all candidates have seen, for one bar."""
+    """Adds up the work on all candidates, for one bar."""
 
     def __init__(self, update: Any) -> None:
         self.update, self.done, self.what = update, 0, ""
 
-    def __call__(self, images: int) -> None:
-        self.done += images
+    def __call__(self, units: int) -> None:
+        self.done += units
         self.update(self.done, self.what)
 
 

@@ -9,8 +9,10 @@ from whytransfer.commands.method import OPTIONS, known_method, option_of
 from whytransfer.commands.regions import say_how_coarse
 
 NOT_IN_CONFIG = frozenset(
-    {"out", "masks", "val", "monitor", "cache_gb", "threads", "devices", "accelerator", "save_minutes", "as_json"}
+    {"out", "masks", "val", "monitor", "cache_gb", "threads", "devices", "accelerator", "save_minutes"}
+    | {"as_json", "quiet"}
 ) | {"images"}
+NOT_SAVED = ("out", "as_json", "quiet")  # of the settings that repeat a run
 # the preset for small data that is nearest to a paper's method
 SMALL = {
     "moco-v1": "moco-v2-small",
@@ -69,7 +71,7 @@ def write_config(s: Any, folder: Any) -> None:
 
     from whytransfer.runs import atomic_write
 
-    resolved = {k: v for k, v in s.model_dump(mode="json").items() if v is not None and k not in ("out", "as_json")}
+    resolved = {k: v for k, v in s.model_dump(mode="json").items() if v is not None and k not in NOT_SAVED}
     config = folder.card["config"]
     resolved |= {
         k: config[k]

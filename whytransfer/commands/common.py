@@ -24,12 +24,12 @@ from pydantic import (
 from whytransfer.errors import InputError
 
 
-def _one_is_enough(value: Any) -> Any:
+def one_is_enough(value: Any) -> Any:
     return (value,) if isinstance(value, str | Path) else value
 
 
 # several strings; from Python and YAML one may come without a list around it
-Names = Annotated[tuple[str, ...], BeforeValidator(_one_is_enough)]
+Names = Annotated[tuple[str, ...], BeforeValidator(one_is_enough)]
 Backbones = Annotated[Names, Field(min_length=1)]  # strings that name backbones
 
 
@@ -44,6 +44,8 @@ class Settings(BaseModel):
 
     as_json: Annotated[bool, tyro.conf.arg(name="json", help_behavior_hint="")] = False
     """Print one JSON object per result on standard output and nothing else there."""
+    quiet: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
+    """No progress and no notes on standard error; errors are still told."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
@@ -139,8 +141,9 @@ def print_table(title: str, columns: list[str], rows: Iterable[Iterable[Any]]) -
         table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    console = Console()
+    plain: dict[str, Any] = {"markup": False, "emoji": False}  # in names :100: is no emoji and [a] no style
+    console = Console(**plain)
     if not console.is_terminal:  # a file has no width, so nothing is folded
-        console = Console(width=max(80, Console(width=10_000).measure(table).maximum))
-    console.print(title, style="italic", markup=False, highlight=False, soft_wrap=True)  # may be wider than the table
+        console = Console(width=max(80, Console(width=10_000, **plain).measure(table).maximum), **plain)
+    console.print(title, style="italic", highlight=False, soft_wrap=True)  # may be wider than the table
     console.print(table)

@@ -15,7 +15,7 @@ from whytransfer.errors import InputError
 
 COUNTS = {"corrected": 200, "paper": 1000}  # pictures that are transformed
 VALUES = {"corrected": 16, "paper": None}  # of each curve; None: all of the published grid
-OWN = ("invariance", "real invariance", "trade-off", "transfer map")  # results that are no task's score
+OWN = ("invariance", "real invariance", "trade-off", "transfer map", "complementarity")  # that are no score of a task
 
 
 class DiagnoseInvarianceSettings(Settings):
@@ -65,8 +65,9 @@ class DiagnoseInvarianceSettings(Settings):
     """vector (the pooled features) and stages of the backbone: layer1 layer2 ..."""
     groups: tuple[str, ...] = ()
     """Real changes: coil100:ROOT, coil20:, aloi-viewpoint:, aloi-illumination:, aloi-temperature:, alot-viewpoint:,
-    alot-illumination:, alot-temperature:, dali:, flickr1024:, exposure-errors:, realblur:, or any folder of folders
-    that each hold the views of one thing."""
+    alot-illumination:, alot-temperature:, dali:, flickr1024:, exposure-errors:, realblur:, any folder of folders that
+    each hold the views of one thing; or, rendered, scenes:FACTOR:COUNT:SEED:SIZE with one factor changed in each thing
+    (viewpoint, light-direction, light-colour)."""
     latent: tuple[str, str] | None = None
     """Training and test images with latent factors (scenes:4000:1 scenes:1000:2, causal3dident:ROOT:train ...)."""
     readouts: tuple[Literal["ridge", "rbf"], ...] = ("ridge", "rbf")

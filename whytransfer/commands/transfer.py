@@ -35,7 +35,7 @@ class TransferSettings(Settings):
 
     backbone: Backbones
     """One or more: run folder, weight file, random:ARCH[:SEED], torchvision:NAME:WEIGHTS, timm:NAME; A+B+C sets the
-    features of several side by side (a fusion)."""
+    features of several side by side (a fusion), standardised:A+B+C each of them scaled to equal variance on --train."""
 
     train: str
     """Labelled images to fit the readout on: folder, zip, scenes:COUNT:SEED, ..."""
@@ -78,6 +78,8 @@ class TransferSettings(Settings):
     """Features of this stage (layer3, ...) instead of the last one's."""
     labels: tuple[Annotated[float, Field(gt=0, le=100)], ...] | None = None
     """Per cent of the training labels to use, one result each: 1 5 10 100."""
+    targets: Literal["factors", "landmarks"] | None = None
+    """What ridge-readout and kernel-readout read of images that have both; factors when not given."""
     protocol: str | None = None
     """A published protocol by name, quirks included; a wrong one lists those that there are."""
     way: Annotated[int, Field(ge=2)] | None = None
@@ -89,8 +91,8 @@ class TransferSettings(Settings):
 
 
 OF_TASKS = (
-    "mode", "schedule", "budget", "fit_batch", "lr", "architecture", "stage", "labels", "protocol", "way", "shot",
-    "episodes",
+    "mode", "schedule", "budget", "fit_batch", "lr", "architecture", "stage", "labels", "targets", "protocol", "way",
+    "shot", "episodes",
 )  # fmt: skip
 
 
@@ -110,6 +112,7 @@ def run(s: TransferSettings) -> Iterator[Any]:
     from whytransfer.commands.pretrain import device_of
     from whytransfer.runs import writable_folder
     from whytransfer.tasks import TASKS, reads_annotations
+    from whytransfer.tasks.standardising import standardise
 
     check_task(s)
     options = options_of(s)
@@ -134,6 +137,7 @@ def run(s: TransferSettings) -> Iterator[Any]:
             task = TASKS[s.task](train, test, size_px=size, seed=s.seed, batch=s.batch, progress=counted, **options)
             content = {"train_fingerprint": _content(train), "test_fingerprint": _content(test), "size_px": size}
             content |= {"options": {name: value for name, value in options.items() if name != "folder"}, **known}
+            content |= standardise(backbone, train, size, s.batch, s.seed)
             results = [_signed(result, s, content) for result in task.run(backbone, s.seed)]
         keep(s.out, results)
         yield from results

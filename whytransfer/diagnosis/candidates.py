@@ -31,7 +31,7 @@ from whytransfer.tasks import predictions
 from whytransfer.tasks.features import extract
 from whytransfer.tasks.readout import fingerprint_of
 
-Tick = Callable[[int], object]  # called with the images seen since the last call
+Tick = Callable[[int], object]  # called with the units of work that were done since the last call
 VERSION = 1  # of the measurement: another one is not taken from what was kept
 RATE_SECONDS, RATE_BATCH = 1.0, 32
 
@@ -50,22 +50,31 @@ class Question:
     folder: Path | None = None
 
     @property
-    def views(self) -> int:
-        """Images that a candidate sees in all."""
-        return len(self.labels) + sum(drawn.transform.size for drawn in self.drawn.values())
+    def work(self) -> int:
+        """Units of work of a candidate, for progress: images that it sees and, about, pictures that it is fitted on."""
+        n, folds = len(self.labels), int(self.fold.max()) + 1
+        fitted = sum(n * (folds - 1) * share / 100 for share in {*self.shares, 100.0})
+        return n + sum(drawn.transform.size for drawn in self.drawn.values()) + int(fitted)
 
 
 def measure(
     backbone: nn.Module, untrained: bool, images: Any, size_px: int, question: Question, tick: Tick
 ) -> Candidate:
     """The candidate, measured on a PixelCache of the N pictures, or read from what was kept of it."""
+    left = question.work
+
+    def count(units: int) -> None:
+        nonlocal left
+        tick(min(units, left))
+        left -= min(units, left)
+
     folder = predictions.folder_of(question.folder, "advise", _settings(backbone, images, size_px, question))
     if folder is not None and (folder / "predictions.npz").exists():
         kept: Mapping[str, Any] = predictions.read(folder.parent, f"{folder.name}/predictions.npz")
-        tick(question.views)
     else:
-        kept = _measured(backbone, images, size_px, question, tick)
+        kept = _measured(backbone, images, size_px, question, count)
         predictions.keep(folder, **kept)
+    count(left)
     shares = [float(share) for share in kept["shares"]]
     return Candidate(
         name=str(getattr(backbone, "spec", "")),
@@ -101,7 +110,7 @@ def _measured(backbone: nn.Module, images: Any, size_px: int, question: Question
         seen = done
 
     table = extract(backbone, images, size_px, q.batch, resize_px=canvas_px(size_px), progress=of_features)
-    found = out_of_fold(table.vectors, q.labels, q.fold, q.shares, q.seed)
+    found = out_of_fold(table.vectors, q.labels, q.fold, q.shares, q.seed, tick)
     shares = sorted(found.predicted)
     kept: dict[str, Any] = {
         "shares": shares,

@@ -41,17 +41,21 @@ def pose_numbers(views: Tensor) -> Tensor:
     """
     grey = views.mean(1)
     down, across = torch.gradient(grey, dim=(1, 2))
-    energy = down.square() + across.square() + 1e-8
+    energy = down.square() + across.square()
+    energy = (
+        energy + 1e-3 * energy.mean((1, 2), keepdim=True) + 1e-12
+    )  # flat parts have some, in units of the picture's
     share = energy / energy.sum((1, 2), keepdim=True)  # (N, S, S), contrast leaves it
     at = torch.linspace(-1, 1, grey.shape[-1])
     x, y = at.expand_as(share), at[:, None].expand_as(share)
     mean = [(share * z).sum((1, 2)) for z in (x, y)]
     dx, dy = x - mean[0][:, None, None], y - mean[1][:, None, None]
     spread = [(share * z).sum((1, 2)) for z in (dx * dx, dy * dy, dx * dy)]
-    turn = torch.atan2(down, across).remainder(torch.pi) / torch.pi * DIRECTIONS  # an edge has no sign
-    bins = turn.long().clamp_(0, DIRECTIONS - 1).flatten(1)
+    turn = torch.atan2(down, across) / torch.pi * DIRECTIONS + 0.5  # upright and level edges in the middle of a bin
+    bins = turn.floor().long().remainder(DIRECTIONS).flatten(1)  # an edge has no sign
     directions = torch.zeros(len(views), DIRECTIONS).scatter_add_(1, bins, share.flatten(1))
     numbers = torch.cat([torch.stack([*mean, *spread], dim=1), directions], dim=1)
+    numbers = numbers.mul(1e4).round().div(1e4)  # a readout scales each number, and would read rounding from finer ones
     return torch.cat([numbers, numbers.square()], dim=1)
 
 

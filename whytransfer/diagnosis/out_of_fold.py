@@ -73,9 +73,9 @@ def out_of_fold(
     fold: Labels,
     percents: Sequence[float] = (100,),
     seed: int = 0,
-    tick: Callable[[int], object] = lambda fits: None,
+    tick: Callable[[int], object] = lambda pictures: None,
 ) -> OutOfFold:
-    """Fit and predict fold by fold; features (N, D) float, labels (N,) in 0..K-1, tick(1) after each fit.
+    """Fit and predict fold by fold; features (N, D) float, labels (N,) in 0..K-1, tick(n) after a fit of n pictures.
 
     Shares of the labels are those of `tasks.labels`: stratified, nested, one picture per class at least. All labels are
     always among them. InputError for a share that is not over 0 and at most 100.
@@ -96,7 +96,7 @@ def out_of_fold(
             fit = _fit(features[rows], labels[rows], classes, seed)
             predicted[percent][held] = fit.predict(features[held]).cpu().numpy()
             counts[percent].append(len(rows))
-            tick(1)
+            tick(len(rows))
             if percent == 100:
                 readouts.append(fit)
     return OutOfFold(labels, fold, predicted, {p: float(np.mean(n)) for p, n in counts.items()}, tuple(readouts))

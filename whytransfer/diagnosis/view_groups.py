@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from whytransfer.errors import InputError, unknown_name
 from whytransfer.images.folder import Files, scan
 from whytransfer.images.index import Index, Names, first_of, missing_path
+from whytransfer.records import ImageSet
 
 Members = Mapping[str, Sequence[str]]  # group -> paths of its views below the root
 Matches = Callable[[Sequence[str]], Members]  # of all image paths below the root
@@ -25,11 +26,11 @@ Matches = Callable[[Sequence[str]], Members]  # of all image paths below the roo
 
 @dataclass(frozen=True)
 class Groups:
-    """Files, and which of them (rows of `images`) each group has; a file may be in several groups or in none."""
+    """Images, and which of them (rows of `images`) each group has; one may be in several groups or in none."""
 
     name: str
     factor: str  # what differs within a group
-    images: Files
+    images: ImageSet
     groups: Mapping[str, NDArray[np.int64]]
 
 
@@ -44,11 +45,13 @@ class Layout:
 
 
 def open_groups(spec: str) -> Groups:
-    """The groups that a string names: NAME:ROOT of LAYOUTS, or a folder of folders of views.
+    """The groups that a string names: NAME:ROOT of LAYOUTS, scenes:FACTOR:COUNT, or a folder of folders of views.
 
     Raises InputError for a missing folder, one without a group, and groups of fewer than two views.
     """
     kind, colon, rest = spec.partition(":")
+    if kind == "scenes" and colon and not Path(spec).exists():
+        return _generated(spec)
     if colon and kind in LAYOUTS and not Path(spec).exists():
         layout, root = LAYOUTS[kind], Path(rest).expanduser()
     else:
@@ -77,6 +80,15 @@ def open_groups(spec: str) -> Groups:
     images = Files(root, Index(Names(used), np.full(len(used), -1, np.int64), ()), kind)
     rows = {group: np.array([row[path] for path in views], np.int64) for group, views in found.items()}
     return Groups(kind, layout.factor, images, rows)
+
+
+def _generated(spec: str) -> Groups:
+    """scenes:FACTOR:COUNT[:SEED[:SIZE]]: rendered things, each seen with 8 values of one latent factor."""
+    from whytransfer.images.scene_views import VIEWS, open_scene_views
+
+    images = open_scene_views(spec)
+    rows = np.arange(len(images)).reshape(-1, VIEWS)
+    return Groups(images.name, images.changes, images, {f"scene {i}": row for i, row in enumerate(rows)})
 
 
 def _by(pattern: str, *parts: str) -> Matches:

@@ -145,9 +145,10 @@ def rgb_of(hue: Array, saturation: Array | float, value: Array | float) -> Array
     return (np.asarray(value)[..., None] * (1 - np.asarray(saturation)[..., None] * (1 - ramp))) ** 2
 
 
-def layout(seed: int, index: NDArray[np.int64]) -> Layout:
-    """The scenes of some indices, ready for the renderer."""
-    factors = dict(zip(FACTORS, factors_of(seed, index).T, strict=True))
+def layout(seed: int, index: NDArray[np.int64], table: Array | None = None) -> Layout:
+    """The scenes of some indices, ready for the renderer; with `table` (B, F) in the place of their own factors."""
+    table = factors_of(seed, index) if table is None else table
+    factors = dict(zip(FACTORS, table.T, strict=True))
     draws = np.stack([uniform(seed, STREAM, index, 0, 2 + k, 16) for k in range(OBJECTS)], axis=1)  # (B, K, 16)
     room = uniform(seed, STREAM, index, 0, 2 + OBJECTS, 8)
     shape = (draws[..., 0] * len(CLASSES)).astype(np.int64)

@@ -20,6 +20,7 @@ from whytransfer.views.engine import eval_views
 
 Progress = Callable[[int, int], object]  # called with (images done, images in all)
 MakeViews = Callable[[list[NDArray[np.uint8]], int], Tensor]  # (pictures, size in pixels) -> (B, 3, S, S) in [0, 1]
+Take = Callable[..., "FeatureTable"]  # `extract`, or what has its arguments and remembers
 
 
 @dataclass(frozen=True)

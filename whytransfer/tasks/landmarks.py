@@ -146,7 +146,9 @@ class Landmarks:
         if (after := fingerprint(backbone)) != before:
             raise RunError(f"the backbone changed while landmarks were fitted: {before[:12]} became {after[:12]}")
         truth = self.tables[1].points.astype(np.float64)
-        where = predictions.keep(folder, predicted=predicted.astype(np.float32), truth=self.tables[1].points)
+        errors = image_errors(truth, predicted, self.tables[1])
+        kept = {"predicted": predicted.astype(np.float32), "truth": self.tables[1].points, "errors": errors}
+        where = predictions.keep(folder, **kept)
         shared = {**self._told(told), **summary, "weights_sha256": before, "predictions": where}
         task = "landmarks" if self.mode == "finetune" else "landmarks-frozen"
         for metric, unit, direction, n, (table, statistic), more in scores(truth, predicted, self.tables[1]):
@@ -274,26 +276,36 @@ def scores(truth: NDArray[np.float64], predicted: NDArray[np.float64], table: Ke
     An image's error is the mean over its known points; images without an eye distance have none, and are counted. R2 is
     over the images whose every point is known.
     """
-    known = ~np.isnan(truth[..., 0])
-    distances = np.linalg.norm(predicted - truth, axis=2)
-    mean = np.nansum(distances, axis=1) / np.maximum(known.sum(1), 1)  # (N,) pixels
-    scale = table.eye_distances() if table.eyes else np.full(len(truth), table.size_px * np.sqrt(2))
-    counted = known.any(1) & (scale > 0)
+    errors = image_errors(truth, predicted, table)
+    counted = ~np.isnan(errors)
     if not counted.any():
         raise InputError("no test image has a known landmark and a distance between its eyes: nothing can be scored")
-    error = 100 * mean[counted] / scale[counted]
+    error = errors[counted]
     left_out = {"images_without_error": int((~counted).sum())}
     metric = "error_inter_ocular" if table.eyes else "error_diagonal"
     yield metric, "%", "lower", len(error), mean_of(error), left_out
     if table.eyes:
         for limit in FAILURES:
-            yield f"failures_over_{limit}", "%", "lower", len(error), mean_of(100.0 * (error > limit)), left_out
-    whole = known.all(1)
+            failed = np.where(error > limit, 100.0, 0.0)
+            yield f"failures_over_{limit}", "%", "lower", len(error), mean_of(failed), left_out
+    whole = ~np.isnan(truth[..., 0]).any(1)
     truth, predicted = truth[whole].reshape(whole.sum(), -1), predicted[whole].reshape(whole.sum(), -1)
     moving = np.ptp(truth, axis=0) > 0 if len(truth) else np.zeros(0, bool)
     if moving.any():
         told = {"images_with_every_point": len(truth), "targets": int(moving.sum())}
         yield "r2", "R2", "higher", len(truth), bootstrap.r2(truth[:, moving], predicted[:, moving]), told
+
+
+def image_errors(
+    truth: NDArray[np.float64], predicted: NDArray[np.float64], table: KeypointTable
+) -> NDArray[np.float64]:
+    """(N,) mean distance of an image's known points, in % of that of its eyes or of the diagonal; NaN without these."""
+    known = ~np.isnan(truth[..., 0])
+    distances = np.linalg.norm(predicted - truth, axis=2)
+    mean = np.nansum(distances, axis=1) / np.maximum(known.sum(1), 1)  # (N,) pixels
+    scale = table.eye_distances() if table.eyes else np.full(len(truth), table.size_px * np.sqrt(2))
+    counted = known.any(1) & (scale > 0)
+    return np.divide(100 * mean, scale, out=np.full(len(truth), np.nan), where=counted)
 
 
 def eyes_told(table: KeypointTable) -> str:

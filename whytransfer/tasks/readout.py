@@ -23,7 +23,7 @@ from whytransfer.images import labelled_with, match_classes, require_labels
 from whytransfer.images.targets import box_classes
 from whytransfer.records import Result
 from whytransfer.tasks import bicubic, bootstrap, knn, logistic, multilabel, predictions, protocols, sgd_readout
-from whytransfer.tasks.features import FeatureTable, Progress, extract
+from whytransfer.tasks.features import FeatureTable, Progress, Take, extract
 from whytransfer.tasks.labels import Share, folds_of, shares_of
 
 # (train features, labels, test features, classes, seed) -> predicted class (M,), what was chosen
@@ -196,7 +196,7 @@ class Readout:
     InputError where a label is missing, the test set has a class that the training set lacks, or fewer than two
     classes are there. resize_px is the shorter side before the centre crop: size_px when None, for "sgd" the paper's
     256 / 224 of it. `protocol` is one of protocols.PUBLISHED, `labels` per cent of the training labels, `folder`
-    where predictions are kept.
+    where predictions are kept, `taken_by` what takes the features (a FeatureBank remembers them).
     """
 
     train: Any
@@ -213,6 +213,7 @@ class Readout:
     labels: tuple[float, ...] | None = None
     folder: Path | None = None
     of: Literal["class", "objects"] | None = None
+    taken_by: Take = extract
     kind: _Kind = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -254,7 +255,7 @@ class Readout:
         published = None if self.protocol is None else protocols.PUBLISHED[self.protocol]
         shares = shares_of(self.kind.strata(), self.labels, seed)  # an impossible one is refused before the work
         views = bicubic.centre_views if published and published.resampling == "bicubic" else None
-        take = lambda images: extract(  # noqa: E731
+        take = lambda images: self.taken_by(  # noqa: E731
             backbone, images, self.size_px, self.batch, self.stage, self.resize_px, self.progress, views
         )
         train, test = take(self.train), take(self.test)

@@ -22,7 +22,7 @@ from whytransfer.errors import InputError, unknown_name
 from whytransfer.records import Result
 from whytransfer.tasks import bootstrap, kernel, predictions, protocols, ridge
 from whytransfer.tasks.factors import KINDS, Targets, targets_of
-from whytransfer.tasks.features import Progress, extract
+from whytransfer.tasks.features import Progress, Take, extract
 from whytransfer.tasks.labels import Share, folds_of, shares_of
 from whytransfer.tasks.readout import data_name, feature_settings, model_name, predictions_folder
 
@@ -37,7 +37,8 @@ class RegressionReadout:
 
     train and test are PixelCaches of sets with latent factors or landmarks (`targets` decides where they have both).
     `protocol` "ssl-invariances" is the published one, `labels` per cent of the training targets, `folder` where
-    predictions are kept. InputError for a set without targets, and where train and test have different ones.
+    predictions are kept, `taken_by` what takes the features (a FeatureBank remembers them). InputError for a set
+    without targets, and where train and test have different ones.
     """
 
     train: Any
@@ -55,6 +56,7 @@ class RegressionReadout:
     protocol: str | None = None
     labels: tuple[float, ...] | None = None
     folder: Path | None = None
+    taken_by: Take = extract
     known: tuple[Targets, Targets] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -80,7 +82,7 @@ class RegressionReadout:
         shares = shares_of(strata, self.labels, seed)
         for share in shares:
             folds_of(len(share.rows), FOLDS, each=2)  # refused before the work
-        take = lambda images: extract(  # noqa: E731
+        take = lambda images: self.taken_by(  # noqa: E731
             backbone, images, self.size_px, self.batch, self.stage, self.resize_px, self.progress
         )
         train, test = take(self.train), take(self.test)
