@@ -20,14 +20,10 @@
   };
   const countRows = (value) => isRows(value) ? value.length : value && typeof value === "object"
     ? Object.values(value).reduce((sum, v) => sum + countRows(v), 0) : 0;
-  const narrow = matchMedia("(max-width: 46em)");
-  const laidOut = (spec) => Array.isArray(spec.concat)  // panels that have rows left, below each other on a phone
-    ? { ...spec, concat: spec.concat.filter((panel) => countRows(panel) > 0), columns: narrow.matches ? 1 : spec.columns }
-    : spec;
 
   async function draw(chart) {
     const plot = chart.figure.querySelector(".plot");
-    const spec = laidOut(filtered(chart.spec));
+    const spec = filtered(chart.spec);
     if (spec.columns) spec.columns = Math.max(1, Math.min(spec.columns, Math.floor(plot.clientWidth / PANEL_PX)));
     const key = JSON.stringify(spec);
     if (key === chart.drawn) return;
@@ -78,7 +74,6 @@
     drawAll();
   }
   boxes.forEach((box) => box.addEventListener("change", applyFilter));
-  narrow.addEventListener("change", drawAll);
   for (const [id, checked] of [["all", true], ["none", false]]) {
     document.getElementById(id).addEventListener("click", () => {
       boxes.forEach((box) => { box.checked = checked; });
