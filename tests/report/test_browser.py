@@ -17,7 +17,7 @@ BREAKING = "</script><script>document.title='broken'</script>"
 IMAGE = "<img src=x onerror=\"document.title='broken'\">"
 NAMES = {"random": IMAGE, "depth": BREAKING, "hue similarity": "<b>hue</b> similarity"}
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-LOADED_MS = 120_000  # a busy machine draws slowly
+LOADED_MS = 240_000  # a busy machine draws slowly
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def page(report: Path, said: list[str]) -> Iterator[Any]:
         pytest.skip("no chromium on the path: the page is not tried in a browser")
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: no browser to drive")
     with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light", offline=True)
         context.set_default_timeout(LOADED_MS)
         found = context.new_page()
@@ -107,8 +107,10 @@ def test_every_link_has_what_it_leads_to(page: Any, report: Path):
         """() => {
             const numbers = JSON.parse(document.getElementById("evidence").textContent).numbers.length;
             const leads = (hash) => /^#n\\d/.test(hash)
-                ? hash.slice(1).split("+").every((n) => Number(n.slice(1)) < numbers) : document.getElementById(hash.slice(1));
-            return [...document.querySelectorAll("a[href]")].map((a) => a.getAttribute("href")).filter((h) => !leads(h));
+                ? hash.slice(1).split("+").every((n) => Number(n.slice(1)) < numbers)
+                : document.getElementById(hash.slice(1));
+            const links = [...document.querySelectorAll("a[href]")].map((a) => a.getAttribute("href"));
+            return links.filter((hash) => !leads(hash));
         }"""
     )
     assert broken == []

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from whytransfer.errors import InputError
+from whytransfer.report import slider
 from whytransfer.report.answers import answers
 from whytransfer.report.charts import specs
 from whytransfer.report.evidence import evidence
@@ -64,7 +65,7 @@ def build(
         claims=claims,
         overview=overview(tables),
         task_tables=[table for table in tables if table.stage == "transfer"],
-        sections=_sections(drawn, tables),
+        sections=_sections(drawn, {"inversion": slider.drawn(rows, folder, [n.name for n in numbers])}, tables),
         evidence=evidence(numbers, folder, page, made_by),
         method=METHOD,
         command=command,
@@ -83,13 +84,15 @@ def _drawn(
     return found
 
 
-def _sections(drawn: Mapping[str, Sequence[Drawn]], tables: Iterable[Table]) -> list[Section]:
+def _sections(
+    drawn: Mapping[str, Sequence[Drawn]], pieces: Mapping[str, Sequence[str]], tables: Iterable[Table]
+) -> list[Section]:
     by_anchor: dict[str, list[Table]] = {}
     for table in tables:
         if table.stage != "transfer":
             by_anchor.setdefault(OF_STAGE[table.stage], []).append(table)
     return [
-        Section(anchor, title, charts=drawn.get(anchor, ()), tables=by_anchor.get(anchor, ()))
+        Section(anchor, title, drawn.get(anchor, ()), pieces.get(anchor, ()), by_anchor.get(anchor, ()))
         for anchor, title in SECTIONS.items()
         if anchor in drawn or anchor in by_anchor
     ]
