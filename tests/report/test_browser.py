@@ -81,7 +81,7 @@ def test_every_chart_is_drawn(page: Any):
 def test_names_with_markup_are_text_in_tables_and_charts(page: Any):
     assert page.title() == "trade-off"
     assert IMAGE in visible(page, "#tasks tbody th") and BREAKING in visible(page, "h3")
-    assert any(IMAGE in text for text in visible(page, "#tasks svg text"))
+    assert any(text.startswith(IMAGE[:12]) for text in visible(page, "#tasks svg text"))  # long names are cut
     assert page.evaluate("document.querySelectorAll('img').length") == 0
     symbol = page.locator("#tasks figure.chart svg .mark-symbol path").first
     symbol.scroll_into_view_if_needed()
@@ -109,7 +109,7 @@ def test_every_link_has_what_it_leads_to(page: Any, report: Path):
             const leads = (hash) => /^#n\\d/.test(hash)
                 ? hash.slice(1).split("+").every((n) => Number(n.slice(1)) < numbers)
                 : document.getElementById(hash.slice(1));
-            const links = [...document.querySelectorAll("a[href]")].map((a) => a.getAttribute("href"));
+            const links = [...document.querySelectorAll("a[href]:not(.vega-actions a)")].map((a) => a.getAttribute("href"));
             return links.filter((hash) => !leads(hash));
         }"""
     )
@@ -166,7 +166,7 @@ def test_light_and_dark(page: Any):
 
 
 def test_it_can_be_used_by_keyboard(page: Any):
-    page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
+    page.evaluate("document.body.tabIndex = -1; document.body.focus(); document.body.removeAttribute('tabindex')")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
     page.locator("#tasks td a.n").first.focus()
