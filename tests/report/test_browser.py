@@ -42,12 +42,12 @@ def page(report: Path, said: list[str]) -> Iterator[Any]:
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light", offline=True)
-        context.set_default_timeout(LOADED_MS)
+        context.set_default_timeout(60_000)
         found = context.new_page()
         found.on("console", lambda m: said.append(f"console: {m.text}") if m.type == "error" else None)
         found.on("pageerror", lambda error: said.append(f"error: {error}"))
         found.on("request", lambda r: said.append(f"request: {r.url}") if r.url != report.as_uri() else None)
-        found.goto(report.as_uri(), wait_until="domcontentloaded")
+        found.goto(report.as_uri(), wait_until="domcontentloaded", timeout=LOADED_MS)
         drawn(found, 1)
         yield found
         browser.close()
@@ -55,7 +55,7 @@ def page(report: Path, said: list[str]) -> Iterator[Any]:
 
 def drawn(page: Any, times: int) -> None:
     """Wait until all charts were drawn so many times."""
-    page.wait_for_function(f"Number(document.documentElement.dataset.drawn) >= {times}")
+    page.wait_for_function(f"Number(document.documentElement.dataset.drawn) >= {times}", timeout=LOADED_MS)
 
 
 def times_drawn(page: Any) -> int:
@@ -109,8 +109,8 @@ def test_every_link_has_what_it_leads_to(page: Any, report: Path):
             const leads = (hash) => /^#n\\d/.test(hash)
                 ? hash.slice(1).split("+").every((n) => Number(n.slice(1)) < numbers)
                 : document.getElementById(hash.slice(1));
-            const links = [...document.querySelectorAll("a[href]:not(.vega-actions a)")].map((a) => a.getAttribute("href"));
-            return links.filter((hash) => !leads(hash));
+            const links = [...document.querySelectorAll("main a[href]:not(.vega-actions a), nav a[href]")];
+            return links.map((a) => a.getAttribute("href")).filter((hash) => !leads(hash));
         }"""
     )
     assert broken == []
@@ -185,7 +185,7 @@ def test_it_can_be_used_by_keyboard(page: Any):
 def test_it_fits_a_phone_and_paper(page: Any):
     page.set_viewport_size({"width": 390, "height": 844})
     before = times_drawn(page)
-    page.reload(wait_until="domcontentloaded")
+    page.reload(wait_until="domcontentloaded", timeout=LOADED_MS)
     drawn(page, 1)
     assert before >= 1
     assert page.evaluate("document.documentElement.scrollWidth") == 390
