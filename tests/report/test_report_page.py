@@ -79,7 +79,9 @@ def html_of_plain_names() -> str:
 
 
 def test_links_to_numbers_and_parts_lead_somewhere(page: Page, read: Read):
-    places = {attributes["id"] for _, attributes in read.tags if "id" in attributes}
+    named = [attributes["id"] for _, attributes in read.tags if "id" in attributes]
+    places = set(named)
+    assert len(named) == len(places)  # each place is there once
     numbers = len(page.evidence["numbers"])
     links = [str(a["href"]) for a in read.all("a")]
     assert len(links) > numbers  # each at least once, in its table

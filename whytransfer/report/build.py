@@ -80,7 +80,7 @@ def _drawn(
     """{section: its charts}"""
     found: dict[str, list[Drawn]] = {}
     for chart, spec in specs(numbers, list(learning_points(rows, folder)), claims):
-        found.setdefault(chart.section, []).append(Drawn(chart.name, chart.title, chart.reading, spec))
+        found.setdefault(chart.section, []).append(Drawn(f"chart-{chart.name}", chart.title, chart.reading, spec))
     return found
 
 
