@@ -80,7 +80,7 @@ def _drawn(
     """{section: its charts}"""
     found: dict[str, list[Drawn]] = {}
     for chart, spec in specs(numbers, list(learning_points(rows, folder)), claims):
-        found.setdefault(chart.section, []).append(Drawn(chart.name, chart.title, chart.reading, spec))
+        found.setdefault(chart.section, []).append(Drawn(f"chart-{chart.name}", chart.title, chart.reading, spec))
     return found
 
 
@@ -100,7 +100,8 @@ def _sections(
 
 def _lead(rows: Sequence[Row], numbers: Sequence[Number]) -> str:
     """ "6 backbones, 5 tasks and diagnoses, 3 seeds: 210 numbers from 90 runs" """
-    backbones, items = ({getattr(n, name) for n in numbers} - {""} for name in ("backbone", "item"))
+    backbones = {number.backbone for number in numbers if number.backbone_is_whole}
+    items = {number.item for number in numbers} - {""}
     seeds, cells = ({row[name] for row in rows} for name in ("seed", "folder"))
     return (
         f"{_counted(backbones, 'backbone')}, {len(items)} tasks and diagnoses, {_counted(seeds, 'seed')}: "
