@@ -38,6 +38,7 @@ class Candidate:
     size_px: int
     width: int
     millions: float  # of parameters
+    weights_sha256: str = ""
 
 
 @dataclass(frozen=True)
