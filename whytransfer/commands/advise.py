@@ -103,7 +103,7 @@ def _measured(s: AdviseSettings, pictures: Any, sizes: Mapping[str, int]) -> Any
     from whytransfer.backbones.load import load_backbone
     from whytransfer.commands.pretrain import device_of
     from whytransfer.commands.transfer import is_untrained
-    from whytransfer.diagnosis.advice import Measured
+    from whytransfer.diagnosis.advice import Measured, equally_fast
     from whytransfer.diagnosis.candidates import measure
     from whytransfer.diagnosis.out_of_fold import largest_class
 
@@ -117,7 +117,7 @@ def _measured(s: AdviseSettings, pictures: Any, sizes: Mapping[str, int]) -> Any
             backbone = load_backbone(spec, device)
             candidates.append(measure(backbone, is_untrained(spec), pictures.at(size), size, question, seen))
     largest, per_class = largest_class(pictures.labels, question.fold), s.metric == "mean_per_class"
-    return Measured(candidates, pictures.labels, question.changed, largest, alone, per_class, s.seed)
+    return Measured(equally_fast(candidates), pictures.labels, question.changed, largest, alone, per_class, s.seed)
 
 
 def _content(s: AdviseSettings, pictures: Any, candidate: Any) -> dict[str, Any]:
