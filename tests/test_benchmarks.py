@@ -98,6 +98,7 @@ def test_views_beside_lightly():
         ("methods", ["--models", "supervised"]),
         ("tune_small", ["--models", "moco-v2-small"]),
         ("regions", ["--methods", "detcon-s-small", "--engines", "annotated"]),
+        ("diagnosis", ["--cells", "fusion-distances", "--backbones", "a=random:resnet18:1", "b=random:resnet18:2"]),
     ],
 )
 def test_a_study_in_small(study, chosen, tmp_path):

@@ -109,3 +109,31 @@ def test_a_terminal_gets_a_bar_that_goes_away(capsys, monkeypatch):
     assert "steps" in text and "4/4" in text and "loss 4" in text and "ETA" in text
     assert text.rstrip().endswith("\x1b[2K") or text.endswith("\x1b[2K")  # its last line is wiped away
     assert capsys.readouterr().out == ""
+
+
+def test_what_is_said_can_be_kept_in_a_file_too_also_by_a_quiet_process(tmp_path, capsys):
+    with progress.also_in(tmp_path / "log.txt"):
+        progress.say("one [b]two[/b]")
+        progress.be_quiet()
+        progress.say("three")
+    progress.say("four")
+    assert (tmp_path / "log.txt").read_text() == "one [b]two[/b]\nthree\n"
+    assert capsys.readouterr().err == "one [b]two[/b]\n"
+
+
+NAME = "felzenszwalb:100:100 of [bold]photos[/nothing]"  # in which rich would see an emoji and styles
+
+
+def test_names_in_a_message_are_shown_as_they_are(capsys):
+    progress.say(NAME)
+    assert capsys.readouterr().err == f"{NAME}\n"
+
+
+def test_names_beside_a_bar_are_shown_as_they_are(monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    shown = io.StringIO()
+    terminal = Console(file=shown, force_terminal=True, width=200, _environ={}, emoji=False)
+    monkeypatch.setattr(progress, "_console", terminal)
+    with progress.bar(NAME, 2) as update:
+        update(2, text="loss [1]")
+    assert NAME in shown.getvalue() and "loss [1]" in shown.getvalue()

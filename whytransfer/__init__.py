@@ -2,7 +2,7 @@
 
 The commands as functions: `pretrain`, `transfer`, `export`, `pack`, `show_views`, `show_masks`, `make_masks`,
 `masks_quality`, `rank_masks`, `diagnose_invariance`, `diagnose_errors`, `diagnose_inversion`,
-`diagnose_complementarity`, `run_study`, `results`, `run_claims`, `advise`, `doctor`, `demo`; and
+`diagnose_complementarity`, `run_study`, `results`, `run_claims`, `write_report`, `advise`, `doctor`, `demo`; and
 `load_backbone("SPEC")`.
 They are imported when first used, so that `whytransfer --help` need not wait for PyTorch.
 """
@@ -29,6 +29,7 @@ _FUNCTIONS = {
     "run_study": "whytransfer.commands.study",
     "results": "whytransfer.commands.results",
     "run_claims": "whytransfer.commands.claims",
+    "write_report": "whytransfer.commands.report",
     "doctor": "whytransfer.commands.doctor",
     "advise": "whytransfer.commands.advise",
     "demo": "whytransfer.commands.demo",

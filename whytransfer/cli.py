@@ -28,6 +28,7 @@ from whytransfer.commands.masks_quality import MasksQualitySettings
 from whytransfer.commands.pack import PackSettings
 from whytransfer.commands.pretrain import PretrainSettings
 from whytransfer.commands.rank import RankMasksSettings
+from whytransfer.commands.report import ReportSettings
 from whytransfer.commands.results import ResultsSettings
 from whytransfer.commands.show import ShowViewsSettings
 from whytransfer.commands.show_masks import ShowMasksSettings
@@ -50,6 +51,7 @@ DESCRIPTION = f"""Which pretraining will transfer to my task, and why?
   whytransfer diagnose errors --truth truth.json --detections a.json b.json --out errors/
   whytransfer study trade-off.yaml --out study/ pretrainings, tasks, diagnoses and seeds, into one table
   whytransfer claims C01 --out claims/          which of the papers' findings hold in runs of your own?
+  whytransfer report study/                     all of it on one page, to read in ten minutes
   whytransfer doctor --images photos/           how fast will it be, and what is in the way?
 
 Every command explains itself: whytransfer COMMAND --help. Settings can come from a file: --config FILE.yaml
@@ -74,6 +76,7 @@ COMMANDS: dict[str, type | dict[str, type]] = {
     "study": StudySettings,
     "results": ResultsSettings,
     "claims": ClaimsSettings,
+    "report": ReportSettings,
     "export": ExportSettings,
     "pack": PackSettings,
     "masks": {"": MasksSettings, "quality": MasksQualitySettings, "rank": RankMasksSettings},

@@ -14,7 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 Update = Callable[..., None]  # update(done, text="...")
 LINE_EVERY_S = 20.0
 
-_console = Console(stderr=True, highlight=False, soft_wrap=True)
+# names are shown as they are: in felzenszwalb:100:100 rich would see the emoji :100:, in [a] a style
+_console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 _quiet = False
 _also: list[Path] = []  # files that are told what people are told
 
@@ -36,7 +37,7 @@ def say(message: str) -> None:
         with open(path, "a") as file:
             file.write(message + "\n")
     if not _quiet:
-        _console.print(message, markup=False)
+        _console.print(message)
 
 
 @contextlib.contextmanager
@@ -64,13 +65,13 @@ def bar(label: str, total: int, done: int = 0) -> Iterator[Update]:
 @contextlib.contextmanager
 def _terminal_bar(label: str, total: int, done: int) -> Iterator[Update]:
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("ETA"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}"),
+        TextColumn("{task.fields[text]}", markup=False),
     )
     with Progress(*columns, console=_console, transient=True) as progress:
         task = progress.add_task(label, total=total, completed=done, text="")

@@ -11,7 +11,8 @@ import pytest
 from whytransfer.claims import CLAIMS, judge
 from whytransfer.claims.c17 import carried_over
 from whytransfer.claims.c21 import mean_ranks
-from whytransfer.claims.models import models
+from whytransfer.claims.claim import Scale
+from whytransfer.claims.models import models, named
 from whytransfer.claims.setup_why import FUSED, family, learners, models_compared
 from whytransfer.claims.suite import setup_of
 from whytransfer.errors import InputError
@@ -27,16 +28,16 @@ ITEMS = {
 }  # fmt: skip
 
 
-def scores(value: Value, scale: str = "laptop") -> Scores:
+def scores(value: Value, scale: Scale = "laptop") -> Scores:
     """A table of every model and item; seeds differ by a hundredth of what tells models apart."""
-    names = ["random", "fused", "wide", *models_compared(scale)]  # type: ignore[arg-type]
+    names = ["random", "fused", "wide", *models_compared(scale)]
     rows: list[dict[str, Any]] = []
     for name, (item, metrics), seed in itertools.product(names, ITEMS.items(), SEEDS):
         for metric in metrics:
             noise = 0.001 * ((len(name) * (seed + 1) + len(metric)) % 7)
             rows.append({
-                "backbone": name, "item": item, "metric": metric, "seed": seed, "provenance": {},
-                "value": value(name, item, metric) + noise,
+                "backbone": named(setup_of(scale), name), "item": item, "metric": metric, "seed": seed,
+                "value": value(name, item, metric) + noise, "provenance": {},
             })  # fmt: skip
     return Scores(rows)
 
@@ -120,20 +121,20 @@ def test_c20_asks_every_learner():
 
 
 def test_c21_is_mean_ranks_over_four_tasks():
-    marks = {
-        ("readout", "top1"): {"a": 3, "b": 2, "fused": 1}, ("points", "mean"): {"a": 1, "b": 2, "fused": 3},
-        ("factors", "pose"): {"a": 1, "b": 2, "fused": 3}, ("factors", "colour"): {"a": 2, "b": 2, "fused": 3},
+    marks = {  # of Default, Spatial and the fusion
+        ("readout", "top1"): (3, 2, 1), ("points", "mean"): (1, 2, 3), ("factors", "pose"): (1, 2, 3),
+        ("factors", "colour"): (2, 2, 3),
     }  # fmt: skip
+    names = ("default", "spatial", "fused")
     rows = [
         {"backbone": name, "item": item, "metric": metric, "seed": 4, "provenance": {}, "value": float(value)}
-        for (item, metric), values in marks.items() for name, value in values.items()
-    ]  # fmt: skip
-    found = mean_ranks(Scores(rows), "demo", ("a", "b", "fused"))
+        for (item, metric), values in marks.items()
+        for name, value in zip(names, values, strict=True)
+    ]
+    found = mean_ranks(Scores(rows), "demo", names)
     assert found == {
-        "a": {4: (1 + 3 + 3 + 2.5) / 4},
-        "b": {4: (2 + 2 + 2 + 2.5) / 4},
-        "fused": {4: (3 + 1 + 1 + 1) / 4},
-    }
+        "default": {4: (1 + 3 + 3 + 2.5) / 4}, "spatial": {4: (2 + 2 + 2 + 2.5) / 4}, "fused": {4: (3 + 1 + 1 + 1) / 4},
+    }  # fmt: skip
 
 
 def test_the_wide_model_stands_beside_the_fusion_but_at_demo():
@@ -149,5 +150,5 @@ def test_a_table_without_the_fusion_is_said_to_lack_it():
     rows = [row for row in scores(as_published).rows if row["backbone"] != "fused"]
     answer = judge(CLAIMS["C21"], Scores(rows), "laptop")
     assert answer.verdict == "not run" and "no finished result of fused" in answer.why
-    with pytest.raises(InputError, match="no finished result of default, changes"):
+    with pytest.raises(InputError, match="no finished result of random, changes"):
         carried_over(Scores(row for row in rows if row["item"] != "changes"), "demo", "viewpoint", "spatial")

@@ -66,3 +66,10 @@ def test_a_table_in_a_file_is_not_folded(capsys):
     wide = "a heading [1] that is wider than its table " * 3
     print_table(wide, ["", "value"], [("loss", 1.25)])
     assert capsys.readouterr().out.startswith(f"{wide}\n")
+
+
+def test_names_in_a_table_are_shown_as_they_are(capsys):
+    name = "felzenszwalb:100:100 [bold]of[/nothing]"
+    print_table(name, ["", "value"], [(name, "[0.10, 0.20]")])
+    shown = capsys.readouterr().out
+    assert shown.count(name) == 2 and "[0.10, 0.20]" in shown

@@ -52,7 +52,7 @@ def test_four_backbones_with_groups_latents_scores_and_figures(tmp_path, capsys)
     assert set(tasks["transfer map"][0]["provenance"]["without_family"]) == {"a", "b"}
     figures = {path.name for path in (out / "figures").iterdir()}
     expected = {"curves-similarity", "curves-distance", "heat-map", "trade-off", "real", "transfer-map"}
-    assert {f"{name}.{kind}" for name in expected for kind in ("svg", "pdf", "png", "csv")} == figures
+    assert {f"{name}.{kind}" for name in expected for kind in ("svg", "pdf", "png", "csv", "parquet")} == figures
     assert call(*given, "--json", "--no-figures") == 0
     again = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert sorted(r["value"] for r in again) == pytest.approx(sorted(r["value"] for r in rows))

@@ -8,7 +8,7 @@ from PIL import Image
 
 from whytransfer.commands import diagnose_inversion as command
 from whytransfer.commands.diagnose_inversion import DiagnoseInversionSettings, diagnose_inversion, show
-from whytransfer.diagnosis import inversion
+from whytransfer.diagnosis import inversion, inverted_pictures
 from whytransfer.diagnosis.hourglass import Hourglass
 from whytransfer.errors import InputError
 
@@ -36,7 +36,10 @@ def test_gallery_figures_and_results(tmp_path, capsys):
     names = {p.name for p in tmp_path.iterdir() if not p.name.startswith(".")}
     for stem in ("inversion-scores", "inversion-loss"):
         assert {f"{stem}.{end}" for end in ("svg", "pdf", "png", "csv")} <= names
+        assert f"{stem}.parquet" in names
     assert {"inversion.png", "inversion.html"} <= names and "preview.png" not in names
+    kept = inverted_pictures.read(tmp_path / "inversion.npz")
+    assert kept.models == specs and kept.made.shape == (2, 2, 32, 32, 3) and kept.captions[1][0].count("hue") == 1
     assert "3 steps, 0.1 % of the published 3,000" in (tmp_path / "inversion.html").read_text()
     with Image.open(tmp_path / "inversion.png") as picture:
         assert picture.width > 3 * 160

@@ -51,8 +51,19 @@ def test_a_fusion_of_fusions_and_one_of_another_kind():
     assert grid["class/all/0"].origins == ({"size": 16, "level": 10}, {"size": 16, "level": 20}, "random:x:{seed}")
 
 
+def test_backbones_beside_are_named_as_the_others_are():
+    study = {**STUDY, "diagnoses": {"all": {"diagnose": "all", "backbones": ["one", "two"], "control": "random"}}}
+    cell = grid_of(read_study(study), STAGES)["all/1"]
+    assert cell.specs == {"backbone": ["<pretrain/one/1>", "<pretrain/two/1>"], "control": ["random:x:1"]}
+    assert cell.models["random:x:1"] == "random" and cell.needs == ("pretrain/one/1", "pretrain/two/1")
+    study["diagnoses"]["all"]["control"] = ["randm"]
+    with pytest.raises(InputError, match="control: unknown backbone 'randm'.*'random'"):
+        grid_of(read_study(study), STAGES)
+
+
 def test_own_settings_win_over_the_shared_ones_and_seeds_reach_the_cells():
-    grid = grid_of(read_study({**STUDY, "backbones": {"one": {"size": 99}, "two": {}}}), STAGES)
+    study = {**STUDY, "backbones": {"one": {"size": 99}, "two": {}}, "diagnoses": {}}
+    grid = grid_of(read_study(study), STAGES)
     assert grid["pretrain/one/1"].settings["size"] == 99 and grid["pretrain/two/1"].settings["size"] == 16
     assert grid["pretrain/one/1"].settings["seed"] == 1 and grid["class/one/0"].settings["images"] == "b"
 
@@ -77,7 +88,7 @@ def test_yaml_and_mapping_say_the_same(tmp_path: Path):
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "part": ({"taks": {}}, "unknown part of a study 'taks'. Did you mean 'tasks'"),
-    "setting of a pretraining": ({"backbones": {"one": {"levl": 1}}}, "backbones: one: unknown setting 'levl'.*'level'"),
+    "setting of a pretraining": ({"backbones": {"one": {"levl": 1}}}, "one: unknown setting 'levl'.*'level'"),
     "setting of a task": ({"tasks": {"class": {"levl": 1}}}, "tasks: class: unknown setting 'levl'.*'level'"),
     "value": ({"transfer": {"images": "{trian}"}, "values": {"train": "a"}}, "unknown value 'trian'.*'train'"),
     "value seed": ({"values": {"seed": 1}}, "seed.*choose another name"),
@@ -108,8 +119,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("case", WRONG)
 def test_a_wrong_study_is_refused_with_what_is_wrong(case: str):
     change, message = WRONG[case]
+    study = (
+        {**STUDY, **change} if "backbones" not in change else {**STUDY, "tasks": {"t": {}}, "diagnoses": {}, **change}
+    )
     with pytest.raises(InputError, match=message):
-        grid_of(read_study({**STUDY, **change}), STAGES)
+        grid_of(read_study(study), STAGES)
 
 
 def test_wrong_yaml_is_refused_with_its_place(tmp_path: Path):

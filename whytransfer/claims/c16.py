@@ -44,7 +44,7 @@ def _apart(scores: Scores, scale: Scale, group: str, pair: tuple[str, str], sign
 
 CLAIM = Claim(
     id="C16",
-    source="Ericsson 2022, figure 1",
+    source="Ericsson 2022",
     finding="Spatial views teach invariance to spatial transforms, appearance views to colour and texture",
     paper="Spatial > Default > Appearance on spatial transforms, the reverse on those of appearance; no numbers",
     study=of,

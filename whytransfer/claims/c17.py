@@ -54,7 +54,7 @@ def carried_over(scores: Scores, scale: Scale, change: str, group: str) -> dict[
 
 CLAIM = Claim(
     id="C17",
-    source="Ericsson 2022, figure 1",
+    source="Ericsson 2022",
     finding="Invariances to synthetic transforms carry over to real changes, the direction of light excepted",
     paper="Spatial > Appearance on viewpoint, Appearance > Spatial on light colour, exposure, blur; no numbers",
     study=of,

@@ -36,7 +36,7 @@ def effects(scores: Scores, scale: Scale) -> list[Effect]:
 
 CLAIM = Claim(
     id="C18",
-    source="Ericsson 2022, figure 1",
+    source="Ericsson 2022",
     finding="Pose is read better from Appearance features, colour better from Spatial ones",
     paper="Causal3DIdent: Appearance > Spatial in pose, Spatial > Appearance in object and light colour; no numbers",
     study=of,

@@ -41,7 +41,7 @@ def effects(scores: Scores, scale: Scale) -> list[Effect]:
 
 CLAIM = Claim(
     id="C19",
-    source="Ericsson 2022, figure 1",
+    source="Ericsson 2022",
     finding="Recognition prefers Default or supervised pretraining, landmarks and pose prefer Appearance",
     paper="recognition: Default or Supervised > Spatial > Appearance; landmarks: Appearance > Spatial; no numbers",
     study=of,

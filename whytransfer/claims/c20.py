@@ -50,7 +50,7 @@ def _halves(values: tuple[float, ...]) -> tuple[tuple[float, ...], tuple[float, 
 
 CLAIM = Claim(
     id="C20",
-    source="Ericsson 2022, poster",
+    source="Ericsson 2022",
     finding="Spatial and appearance invariance trade off, for every learner",
     paper="a trade-off for all learners looked at (SimCLR, MoCo v2, BYOL and others); no number",
     study=of,

@@ -64,7 +64,7 @@ def mean_ranks(scores: Scores, scale: Scale, names: tuple[str, ...]) -> dict[str
 
 CLAIM = Claim(
     id="C21",
-    source="Ericsson 2022, figure 1",
+    source="Ericsson 2022",
     finding="The fusion of Default, Spatial and Appearance is the most consistent model",
     paper="strong on all tasks, the most consistent of all; a single model of its width beside it; no numbers",
     study=of,

@@ -79,7 +79,7 @@ def answered(s: ClaimsSettings) -> tuple[list[Any], Any]:
     kept = kept_answers(out)  # a file that is not ours is refused before the work
     able, absent = _with_images(asked, s)
     if not able:
-        return _keep(out, s, absent, kept), None
+        return (absent if s.dry_run else keep_answers(out, absent)), None
     before = [row["id"] for row in kept if row["scale"] == s.scale and row["verdict"] != "not run"]
     whole = of_claims(chosen([*(c.id for c in able), *before]), s.scale, s.data)
     if s.seeds is not None:
@@ -90,7 +90,7 @@ def answered(s: ClaimsSettings) -> tuple[list[Any], Any]:
         return [], None
     scores = Scores(study.rows)
     found = [judge(claim, scores, s.scale) for claim in able]
-    return _keep(out, s, sorted([*found, *absent], key=lambda a: a.claim.id), kept), study
+    return keep_answers(out, sorted([*found, *absent], key=lambda a: a.claim.id)), study
 
 
 def folder_of(s: ClaimsSettings) -> Path:
@@ -129,13 +129,12 @@ def _with_images(claims: Sequence[Any], s: ClaimsSettings) -> tuple[list[Any], l
     return able, absent
 
 
-def _keep(out: Path, s: ClaimsSettings, answers: list[Any], kept: list[dict[str, Any]]) -> list[Any]:
-    """Write claims.json and claims.md: these answers in the place of earlier ones, others stay."""
+def keep_answers(out: Path, answers: list[Any]) -> list[Any]:
+    """Write claims.json and claims.md: these answers in the place of earlier ones, others stay. Returns them."""
     from whytransfer.claims.files import markdown
     from whytransfer.files import atomic_write, writable_folder
 
-    if s.dry_run:
-        return answers
+    kept = kept_answers(out)
     writable_folder(out)
     new = {(row["scale"], row["id"]): row for row in (a.row() for a in answers)}
     rows = {**{(row["scale"], row["id"]): row for row in kept}, **new}

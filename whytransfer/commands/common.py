@@ -141,8 +141,9 @@ def print_table(title: str, columns: list[str], rows: Iterable[Iterable[Any]]) -
         table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    console = Console()
+    plain: dict[str, Any] = {"markup": False, "emoji": False}  # in names :100: is no emoji and [a] no style
+    console = Console(**plain)
     if not console.is_terminal:  # a file has no width, so nothing is folded
-        console = Console(width=max(80, Console(width=10_000).measure(table).maximum))
-    console.print(title, style="italic", markup=False, highlight=False, soft_wrap=True)  # may be wider than the table
+        console = Console(width=max(80, Console(width=10_000, **plain).measure(table).maximum), **plain)
+    console.print(title, style="italic", highlight=False, soft_wrap=True)  # may be wider than the table
     console.print(table)

@@ -1,138 +1,179 @@
-"""`whytransfer demo`: the whole way on generated scenes, up to the trade-off of spatial and appearance views."""
+"""`whytransfer demo`: a whole study in minutes, on generated scenes, with findings tested and a page to read."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from whytransfer.commands.common import Settings, interval_text, print_json, print_table
+from whytransfer.commands.common import Settings, print_json, print_table
 
-# name in the table -> (method, recipe); None is the untrained backbone
-MODELS: dict[str, tuple[str, str] | None] = {
-    "random": None,
-    "supervised": ("supervised", "supervised"),
-    "default": ("moco-v2-small", "default"),
-    "spatial": ("moco-v2-small", "spatial"),
-    "appearance": ("moco-v2-small", "appearance"),
-}
+CLAIMS = ("C16", "C18", "C19", "C20", "C21")  # the findings about views, invariances and what they are good for
+BACKBONES = ("random", "supervised", "default", "spatial", "appearance", "fused")
+SEEDS = 3
+QUICK = {"scenes:1000:": "scenes:150:", "scenes:500:": "scenes:100:", "scenes:600:": "scenes:400:"}
+WORKERS = 2  # a third process would not fit into 4 GB
+
+# what is there to be seen, at one seed: too small and too short for a verdict
+LARGER = {"train": "scenes:200:2:64", "test": "scenes:100:3:64", "size": 64}
+PAIR = ("random", "supervised", "appearance")
+ONCE: Mapping[str, Any] = {
+    "few-shot": {
+        "task": "fewshot", "train": "classes:scenes:1000:0:48:turns:train+val",
+        "test": "classes:scenes:600:1:48:turns:test", "size": 48, "way": 3, "episodes": 100, "backbones": PAIR,
+    },
+    "detect": {
+        "task": "detection", **LARGER, "architecture": "fpn", "budget": 0.002, "fit_batch": 4, "backbones": PAIR[:2],
+    },
+    "segment": {"task": "segmentation", **LARGER, "budget": 0.001, "fit_batch": 8, "backbones": PAIR[:2]},
+    "depth": {"task": "depth", **LARGER, "budget": 0.001, "fit_batch": 8, "backbones": PAIR[:2]},
+}  # fmt: skip
+LOOKS: Mapping[str, Any] = {
+    "errors": {"diagnose": "errors", "of": "detect", "draws": 100},
+    "inversion": {
+        "diagnose": "inversion", "images": "scenes:2:3:48", "count": 2, "size": 48, "budget": 0.03, "previews": 0,
+        "backbones": PAIR,
+    },
+    "masks": {"diagnose": "masks", "images": "scenes:60:3:64", "truth": "annotated", "engine": "grid:3"},
+}  # fmt: skip
 
 
 class DemoSettings(Settings):
-    """The whole way in minutes, no download: generated scenes, four pretrainings, what their frozen features can tell.
+    """A study in minutes, no download: generated scenes, six backbones, all kinds of tasks and diagnoses, 5 findings.
 
-    Three backbones see the same images and the same number of them; only the views differ. Spatial views (crop, flip)
-    teach to ignore where things are, appearance views (colour, grey, blur) teach to ignore colour, and the table shows
-    what each of them forgot. At this scale it is a demonstration, not a benchmark.
+    Five backbones see the same images and the same number of them; only the views differ, or labels are used, or
+    nothing is learned (random); the sixth is three of them side by side. Spatial views (crop, flip) teach to ignore
+    where things are, appearance views (colour, grey, blur) to ignore colour, and the tables show what each forgot.
+    Three seeds of each, so that the findings of Ericsson 2022 on this get a verdict; detection, segmentation, depth,
+    few-shot, inversion and masks are there in small, at one seed. A demonstration, not a benchmark.
+
+    It is a study like any other: `whytransfer results`, `whytransfer report` and `whytransfer claims` read its folder,
+    and the same command goes on where it was stopped.
 
     Examples:
       whytransfer demo
-      whytransfer demo --quick          a minute, to see that everything runs; its numbers mean little
+      whytransfer demo --quick          a minute or two, to see that everything runs; its numbers mean nothing
     """
 
     out: Path = Path("whytransfer-demo")
-    """Folder for runs, results and pictures. The same command goes on where it was stopped."""
+    """Folder of the runs, the results and report.html."""
     quick: bool = False
-    """Few images and one epoch: checks the way, not the science."""
+    """Few images, one epoch, one seed: checks the way, not the science."""
     seed: Annotated[int, Field(ge=0, lt=2**20)] = 0
-    """Decides scenes, initial weights, views and folds."""
+    """The first of the three seeds."""
+    workers: Annotated[int, Field(ge=1)] | None = None
+    """Cells at a time, each a process with its share of the cores; 2 where there are as many, within 4 GB."""
 
 
-def demo(**settings: Any) -> list[Any]:
-    """Run the demo; keywords are the fields of DemoSettings. Returns the Result records behind the table."""
-    return run(DemoSettings.made_from(settings))
+@dataclass(frozen=True)
+class Shown:
+    """What the demo came to: the rows of its study, an Answer per claim, the page."""
+
+    rows: list[dict[str, Any]]
+    answers: list[Any]
+    page: Path
 
 
-def run(s: DemoSettings) -> list[Any]:
-    """Pretrain, read out, draw the views."""
-    from whytransfer import progress
-    from whytransfer.commands.pretrain import pretrain
-    from whytransfer.commands.show import show_views
-    from whytransfer.commands.transfer import transfer
-
-    count, epochs = (400, 1) if s.quick else (2000, 5)
-    train, test = (f"scenes:{n}:{seed}:48" for n, seed in ((count, 2 * s.seed), (3 * count // 4, 2 * s.seed + 1)))
-    specs = []
-    for name, way in MODELS.items():
-        if way is None:
-            specs.append(f"random:resnet18:{s.seed}")
-            continue
-        method, recipe = way
-        progress.say(f"— {name}: {method} under recipe {recipe}")
-        pretrain(
-            images=train, out=s.out / "runs" / name, method=method, recipe=recipe, backbone="resnet18", size=48,
-            epochs=epochs, batch=64, seed=s.seed,
-        )  # fmt: skip
-        specs.append(str(s.out / "runs" / name))
-    results = []
-    for task in ("readout", "factors"):
-        results += transfer(backbone=specs, train=train, test=test, task=task, size=48, out=s.out, seed=s.seed)
-    for recipe in ("default", "spatial", "appearance"):
-        show_views(images=train, recipe=recipe, out=s.out / f"views-{recipe}.png", size=96, count=5, seed=s.seed)
-    return results
+def demo(**settings: Any) -> list[dict[str, Any]]:
+    """Run the demo; keywords are the fields of DemoSettings. Returns the rows of its study, as run_study does."""
+    return run(DemoSettings.made_from(settings)).rows
 
 
-COLUMNS = {"class, % right": ("readout", "top1"), "pose, R2": ("factors", "pose"), "colour, R2": ("factors", "colour")}
+def run(s: DemoSettings) -> Shown:
+    """The study, the verdicts, the page; RunError at the end where a cell failed."""
+    from whytransfer.claims import judge
+    from whytransfer.commands.claims import chosen, keep_answers
+    from whytransfer.commands.report import write_report
+    from whytransfer.commands.study import answer_of
+    from whytransfer.memory import usable_cores
+    from whytransfer.study.scores import Scores
+
+    study = answer_of(study_of(s), s.out, workers=s.workers or min(WORKERS, usable_cores()))
+    study.complain()
+    scores = Scores(study.rows)
+    answers = keep_answers(s.out, [judge(claim, scores, "demo") for claim in chosen(CLAIMS)])
+    return Shown(study.rows, answers, write_report(s.out))
 
 
-def table(results: list[Any]) -> list[list[str]]:
-    """Rows of the answer: one per model, value and 95 % interval in each column."""
-    models = list(dict.fromkeys(r.model for r in results))
-    found = {(r.model, r.task, r.metric): r for r in results}
-    rows = []
-    for name, model in zip(MODELS, models, strict=True):
-        cells = [found[model, *column] for column in COLUMNS.values()]
-        rows.append([name, *(f"{r.value:.2f} {interval_text(r)}" for r in cells)])
-    return rows
+def study_of(s: DemoSettings) -> dict[str, Any]:
+    """The study of the claims at scale demo, all six backbones in each of its items, and one seed of all else."""
+    from whytransfer.claims.models import models
+    from whytransfer.claims.suite import joined, setup_of
+    from whytransfer.commands.claims import chosen
+
+    whole = joined(claim.study("demo") for claim in chosen(CLAIMS))
+    known = models(setup_of("demo"))
+    seeds = [s.seed] if s.quick else list(range(s.seed, s.seed + SEEDS))
+    every = {"backbones": list(BACKBONES)}
+    once = {"seeds": seeds[:1]}
+    whole |= {
+        "study": "demo",
+        "seeds": seeds,
+        "backbones": {name: known[name] for name in BACKBONES},
+        "tasks": {name: {**item, **every} for name, item in whole["tasks"].items()}
+        | {name: {**item, **once} for name, item in ONCE.items()},
+        "diagnoses": {name: {**item, **every} for name, item in whole["diagnoses"].items()}
+        | {name: {**item, **once} for name, item in LOOKS.items()},
+    }
+    return quickly(whole) if s.quick else whole
+
+
+def quickly(whole: dict[str, Any]) -> dict[str, Any]:
+    """The same study of a few images, one epoch of each pretraining and few pictures to look at."""
+    short = _replaced(whole)
+    short["backbones"] = {
+        name: {**own, "epochs": 1} if isinstance(own, dict) else own for name, own in short["backbones"].items()
+    }
+    short["diagnoses"]["invariance"] |= {"count": 10, "values": 2}
+    return short
+
+
+def _replaced(content: Any) -> Any:
+    """Fewer images in every text that names them."""
+    if isinstance(content, Mapping):
+        return {name: _replaced(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_replaced(value) for value in content]
+    if isinstance(content, str):
+        for many, few in QUICK.items():
+            content = content.replace(many, few)
+    return content
+
+
+COLUMNS = {  # of the table in the terminal: (item, metric)
+    "class, % right": ("readout", "top1"), "landmarks, R2": ("points", "mean"), "pose, R2": ("factors", "pose"),
+    "colour, R2": ("factors", "colour"), "ignores space": ("invariance", "spatial similarity"),
+    "ignores colour": ("invariance", "appearance similarity"),
+}  # fmt: skip
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Rows of the answer: one per backbone, the mean over seeds and its 95 % interval in each column."""
+    from whytransfer.study.scores import Scores
+
+    scores = Scores(rows)
+    return [[name, *(_cell(scores.interval(name, *column)) for column in COLUMNS.values())] for name in BACKBONES]
+
+
+def _cell(interval: Any) -> str:
+    ends = f" [{interval.low:.2f}, {interval.high:.2f}]" if interval.known else ""
+    return f"{interval.value:.2f}{ends}"
 
 
 def show(s: DemoSettings) -> None:
-    """Run and print the table, or every result as JSON."""
-    import dataclasses
-
-    results = run(s)
+    """Run and print the table, the verdicts and where the page is; or every row as JSON."""
+    shown = run(s)
     if s.as_json:
-        print_json(dataclasses.asdict(r) for r in results)
+        print_json(shown.rows)
         return
-    print_table(
-        "What frozen features can tell (95 % interval over test images, one seed)", ["model", *COLUMNS], table(results)
-    )
-    print(reading(results))
-    for line in against_random(results):
-        print(line)
+    seeds = "one seed" if s.quick else f"means over {SEEDS} seeds, 95 % interval"
+    print_table(f"What frozen features know, and what they ignore ({seeds})", ["", *COLUMNS], table(shown.rows))
+    for answer in shown.answers:
+        print(f"{answer.claim.id} {answer.verdict}: {answer.claim.finding} ({answer.claim.source})")
     if s.quick:
         print("--quick is over before anything is learned: it shows that the way works, its numbers mean nothing.")
-    print(f"runs, results.jsonl and pictures of the views are in {s.out}/")
-
-
-def against_random(results: list[Any]) -> list[str]:
-    """Per column, which models read more than random features do, beyond their intervals, and which read less."""
-    models = dict(zip(MODELS, dict.fromkeys(r.model for r in results), strict=True))
-    found = {(r.model, r.task, r.metric): r for r in results}
-    lines = []
-    for title, column in COLUMNS.items():
-        untrained = found[models["random"], *column]
-        rest = {name: found[model, *column] for name, model in models.items() if name != "random"}
-        above = [name for name, r in rest.items() if r.low > untrained.high]
-        below = [name for name, r in rest.items() if r.high < untrained.low]
-        level = [name for name in rest if name not in (*above, *below)]
-        parts = [("above", above), ("within intervals", level), ("BELOW", below)]
-        said = "; ".join(f"{', '.join(names)} {where}" for where, names in parts if names)
-        lines.append(f"against random features, {title.partition(',')[0]}: {said}")
-    return lines
-
-
-def reading(results: list[Any]) -> str:
-    """The trade-off in words, as far as the intervals carry it."""
-    models = dict(zip(MODELS, dict.fromkeys(r.model for r in results), strict=True))
-    found = {(r.model, r.metric): r for r in results}
-    sentences = []
-    for metric, better, worse in (("pose", "appearance", "spatial"), ("colour", "spatial", "appearance")):
-        a, b = found[models[better], metric], found[models[worse], metric]
-        if not (a.low > b.high or b.low > a.high):
-            sentences.append(f"{metric}: {better} and {worse} cannot be told apart here")
-            continue
-        more = f"{better} over {worse}" if a.value > b.value else f"{worse} over {better}"
-        sentences.append(f"{metric}: {more} by {abs(a.value - b.value):.2f} R2, beyond their intervals")
-    return "Trade-off — " + "; ".join(sentences) + "."
+    print(f"every effect, table and chart: {shown.page.resolve().as_uri()}")
+    print(f"next: whytransfer results {s.out} | whytransfer show views | whytransfer study --help")

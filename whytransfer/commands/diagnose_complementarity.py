@@ -127,7 +127,7 @@ def run(s: DiagnoseComplementaritySettings) -> Iterator[Any]:
     controls = {spec: load(spec) for spec in s.control}
     writable_folder(s.out, make=False)
     kept_results(s.out)
-    bank, counted = FeatureBank(), _Counted()
+    bank, counted = FeatureBank(progress.bar), _Counted()
     jobs = _jobs(s, size, bank)
     asked = Complementarity(
         backbones, jobs, size, s.out, bank, controls, s.standardised, s.seed, s.batch, s.draws, counted.tick

@@ -29,7 +29,8 @@ class DiagnoseInversionSettings(Settings):
     inversion shows the same structure at the same place, in any hue; of annotated objects and of the background too.
     Put random:ARCH beside your own: what an untrained network keeps was not learned.
 
-    Writes OUT/inversion.png and .html (the gallery), -scores and -loss as figures with their tables, results.jsonl.
+    Writes OUT/inversion.png and .html (the gallery), .npz (its pictures), -scores and -loss as figures with their
+    tables, and results.jsonl.
 
     Examples:
       whytransfer diagnose inversion --backbone random:resnet18-small --images scenes:4 --budget 0.1 --out inverted
@@ -79,7 +80,7 @@ def run(s: DiagnoseInversionSettings) -> Iterator[Any]:
     from whytransfer.commands.data import opened
     from whytransfer.commands.pretrain import device_of
     from whytransfer.commands.result_files import keep, kept_results, signed
-    from whytransfer.diagnosis import gallery
+    from whytransfer.diagnosis import gallery, inverted_pictures
     from whytransfer.diagnosis.inversion import Inversion
     from whytransfer.files import locked, writable_folder
     from whytransfer.memory import keep_freed_memory
@@ -110,6 +111,7 @@ def run(s: DiagnoseInversionSettings) -> Iterator[Any]:
         keep(s.out, results)
         _save(gallery.sheet(made, title, gallery.captions(results, made)), s.out / "inversion.png")
         _write(gallery.page(made, title, told(task), results).encode(), s.out / "inversion.html")
+        inverted_pictures.keep(made, results, s.out)
         draw(s.out, results, made)
         preview.unlink(missing_ok=True)
     yield from results

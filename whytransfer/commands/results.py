@@ -98,7 +98,7 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> tuple[str, list[str], list[li
     groups: dict[tuple[str, ...], dict[int, Mapping[str, Any]]] = {}
     for row in rows:
         if row["stage"] != "pretrain":
-            where = row["study"], row["item"], row["data"], row["metric"], row["backbone"]
+            where = tuple(str(row[column]) for column in ("study", "item", "data", "metric", "backbone"))
             groups.setdefault(where, {})[row["seed"]] = row
     studies = len({where[0] for where in groups}) > 1
     found = []

@@ -68,6 +68,8 @@ class StudySettings(Settings):
     in sight. On Ray all of the cluster when not given."""
     values: tuple[str, ...] = ()
     """NAME=TEXT, instead of what the file has under `values`: --values data=/data"""
+    calibrate: bool = True
+    """Time a few steps of each kind of cell that was never run here, for the plan; without, its time is not known."""
     accept_code: bool = False
     """Take finished cells whose code has changed since as they are; the plan names what changed."""
 

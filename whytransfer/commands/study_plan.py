@@ -36,13 +36,17 @@ class Plan:
         self.keys = {entry.cell.name: entry.key for entry in self.entries}
         self.machine = machine_of(s)
         self.costs = Costs(self.store, self.machine, contents.sizes)
-        if self.todo:
+        if self.todo and s.calibrate:
             self.costs.calibrate(self.todo, STAGES)
 
     def keep(self) -> None:
         """Write down which cells the study has now."""
+        from whytransfer.progress import say
         from whytransfer.runs import command_line
 
+        before = self.store.studies().get(self.grid.name, {"cells": {}})["cells"]
+        if gone := [name for name in before if name not in self.keys]:
+            say(f"note: {len(gone)} cells that {self.grid.name} had, {gone[0]} first, are no longer in its table")
         about = {"file": dataclasses.asdict(self.grid.file), "command": command_line()}
         self.store.keep_study(self.grid.name, [(entry.cell, entry.key) for entry in self.entries], about)
 

@@ -16,7 +16,7 @@ from whytransfer.study.cells import Cell, Stage
 UNUSED = Path("cell")  # stands for the folder of a cell where settings are only checked
 SPEED = ("batch", "cache_gb", "device", "threads", "save_minutes", "accelerator")  # change no number
 # of the answer of a pretraining: metric -> (unit, direction)
-MEASURED = {
+MEASURED: dict[str, tuple[str, Any]] = {
     "images_per_second": ("images/s", "higher"), "seconds": ("s", "lower"), "peak_mib": ("MiB", "lower"),
     "knn": ("%", "higher"), "pairs": ("%", "higher"), "spread": ("", "higher"), "rank": ("", "higher"),
     "loss": ("", "lower"),
@@ -70,10 +70,21 @@ def inversion(settings: Mapping[str, Any], folder: Path) -> list[Any]:
 
 
 def errors(settings: Mapping[str, Any], folder: Path) -> list[Any]:
-    """Why the detections of several backbones are not better."""
-    from whytransfer.commands.diagnose_errors import diagnose_errors
+    """Why the detections of several backbones are not better; `truth` is the folder of a detection task's results."""
+    import dataclasses
 
-    return diagnose_errors(**settings, out=folder)
+    from whytransfer.commands.diagnose_errors import diagnose_errors
+    from whytransfer.commands.result_files import kept_results
+
+    data = kept_results(Path(settings["truth"]))[0]["data"]  # not what the folder is called
+    return [dataclasses.replace(result, data=data) for result in diagnose_errors(**settings, out=folder)]
+
+
+def complementarity(settings: Mapping[str, Any], folder: Path) -> list[Any]:
+    """Whether backbones know different things, and what fusing them gains."""
+    from whytransfer.commands.diagnose_complementarity import diagnose_complementarity
+
+    return diagnose_complementarity(**settings, out=folder)
 
 
 def quality(settings: Mapping[str, Any], folder: Path) -> list[Any]:
@@ -86,7 +97,7 @@ def quality(settings: Mapping[str, Any], folder: Path) -> list[Any]:
 def _complete(kind: type[Settings], settings: Mapping[str, Any], **ours: Any) -> dict[str, Any]:
     """The settings of a command with their defaults; InputError for a wrong one."""
     read = kind.made_from({**settings, **ours})
-    return read.model_dump(mode="json", exclude={"as_json", *ours})
+    return read.model_dump(mode="json", exclude={"as_json", "quiet", *ours})
 
 
 def _check_pretrain(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,6 +142,12 @@ def _check_errors(settings: Mapping[str, Any]) -> dict[str, Any]:
     return _complete(DiagnoseErrorsSettings, {"figures": False, **settings}, out=UNUSED)
 
 
+def _check_complementarity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    from whytransfer.commands.diagnose_complementarity import DiagnoseComplementaritySettings
+
+    return _complete(DiagnoseComplementaritySettings, {"figures": False, **settings}, out=UNUSED)
+
+
 def _check_quality(settings: Mapping[str, Any]) -> dict[str, Any]:
     from whytransfer.commands.masks_quality import MasksQualitySettings
 
@@ -158,6 +175,11 @@ def _modules_of_transfer(settings: Mapping[str, Any]) -> list[str]:
     from whytransfer.tasks import TASKS
 
     return [_module_of(TASKS[settings["task"]]), *BACKBONES, *PIXELS]
+
+
+def _modules_of_complementarity(settings: Mapping[str, Any]) -> list[str]:
+    tasks = [module for task in settings["task"] for module in _modules_of_transfer({"task": task})]
+    return ["diagnosis.complementarity", "diagnosis.consistency", "backbones.standardised", *tasks]
 
 
 def _modules_of_engine(spec: str) -> list[str]:
@@ -193,10 +215,10 @@ def size_of(cell: Cell) -> int:
 
 
 def _effort_of_pretrain(cell: Cell, sizes: Mapping[str, int]) -> tuple[str, float]:
-    """Unit: an image of a step."""
-    training, steps = _planned(cell.settings, sizes[cell.settings["images"]])
+    """Unit: an image of a step. Recipes differ little beside the step, so they are no kinds of their own."""
     s = cell.settings
-    kind = f"pretrain {s['method']} {s['recipe'] or 'own views'} {s['backbone']} {s['size']} px batch {training.batch}"
+    training, steps = _planned(s, sizes[s["images"]])
+    kind = f"pretrain {s['method']} {s['backbone']} {s['size']} px batch {training.batch}"
     return kind, float(steps * training.batch)
 
 
@@ -317,7 +339,7 @@ STAGES: dict[str, Stage] = {
     ),
     "diagnose-invariance": Stage(
         invariance, _check_invariance, "backbone", images=("images", "statistics", "latent"),
-        files=("groups", "scores"), ignored=SPEED,
+        files=("groups", "scores"), ignored=(*SPEED, "figures"),
         modules=_fixed("diagnosis.invariance", "diagnosis.real_invariance", "diagnosis.view_groups", "tasks.kernel"),
         effort=_effort_of_invariance, calibrate=_calibrate_features,
     ),
@@ -328,6 +350,10 @@ STAGES: dict[str, Stage] = {
     "diagnose-errors": Stage(
         errors, _check_errors, "predictions", ignored=("figures",),
         modules=lambda settings: ("diagnosis.detection_analysis", "diagnosis.detection_files"),
+    ),
+    "diagnose-complementarity": Stage(
+        complementarity, _check_complementarity, "backbones", images=("train", "test"), beside=("control",),
+        ignored=(*SPEED, "figures"), modules=_modules_of_complementarity,
     ),
     "masks-quality": Stage(
         quality, _check_quality, "nothing", images=("images",), files=("truth", "masks", "engine"),

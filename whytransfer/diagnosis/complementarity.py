@@ -26,7 +26,7 @@ from whytransfer.backbones.fused import Fused
 from whytransfer.backbones.standardised import SCHEME, Standardised
 from whytransfer.diagnosis import overlap
 from whytransfer.diagnosis.answers import Answers, answers_of
-from whytransfer.diagnosis.cka import similarity
+from whytransfer.diagnosis.cka import GROUPS, similarity
 from whytransfer.diagnosis.consistency import mean_ranks
 from whytransfer.errors import InputError
 from whytransfer.images.subsets import holdout
@@ -89,7 +89,7 @@ class Complementarity:
         if len(self.backbones) < 2:
             raise InputError(f"complementarity is a matter of two backbones or more, got {len(self.backbones)}")
         for job in self.jobs:
-            holdout(job.train, HELD_OUT, self.seed)  # what has nothing to put aside is refused before the work
+            job.make(*holdout(job.train, HELD_OUT, self.seed), self.folder)  # what cannot be parted is refused here
         object.__setattr__(self, "models", dict(self.backbones))
         object.__setattr__(self, "members", {})
         for members in fusions_of(list(self.backbones)):
@@ -210,11 +210,16 @@ class Complementarity:
             spec: self.take(model, job.pictures, self.size_px, self.batch).vectors
             for spec, model in self.backbones.items()
         }
+        if len(job.pictures) < 2 * GROUPS:
+            say(f"note: {len(job.pictures)} images are too few for an interval of CKA: {2 * GROUPS} are enough")
         for a, b in itertools.combinations(self.backbones, 2):
             found = similarity(tables[a], tables[b], (a, b), self.seed)
-            if found.low is None:
-                say(f"note: {found.images} images are too few for an interval of CKA: 40 are enough")
-            what = {"kind": "cka", "models": [a, b], "plain_cka": found.plain, "interval": "jackknife of 20 groups"}
+            what = {
+                "kind": "cka",
+                "models": [a, b],
+                "plain_cka": found.plain,
+                "interval": f"jackknife of {GROUPS} groups",
+            }
             yield self._result(
                 f"{a} with {b}", job.pictures.name, "unbiased linear CKA", found.value, "", "lower", found.images,
                 (found.low, found.high), what,

@@ -21,7 +21,7 @@ def draw(results: Sequence[Result], folder: Path) -> list[Path]:
     paths: list[Path] = []
     for name, (rows_of, chart_of) in FIGURES.items():
         if rows := rows_of(results):
-            paths += [save_table(rows, folder, name), *save(chart_of(rows), folder, name)]
+            paths += [*save_table(rows, folder, name), *save(chart_of(rows), folder, name)]
     return paths
 
 
@@ -123,12 +123,14 @@ def _ranks(rows: Rows) -> Any:
 
 
 def _dots(base: Any, words: str, variants: list[str], zero: bool) -> Any:
-    """Values with their intervals; colour and shape both tell the variant, in one legend."""
+    """Values with their intervals; colour and shape both tell the variant."""
     alt = altair()
-    how = {"sort": variants, "title": None, "legend": alt.Legend(orient="top")}
-    base = base.encode(color=alt.Color("variant:N", **how))
+    base = base.encode(
+        color=alt.Color("variant:N", sort=variants, title=None, legend=alt.Legend(orient="top", symbolOpacity=1))
+    )
+    shape = alt.Shape("variant:N", sort=variants, legend=None)  # beside the rules its legend would be a second one
     x = alt.X("value:Q", title=words, scale=alt.Scale(zero=zero))
-    dots = base.mark_point(filled=True, size=60, opacity=1).encode(x=x, shape=alt.Shape("variant:N", **how))
+    dots = base.mark_point(filled=True, size=60, opacity=1).encode(x=x, shape=shape)
     return base.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q") + dots
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,12 @@ KINDS = {"transfer": "task", "masks-quality": "quality of regions"}
 
 
 def build(
-    rows: Sequence[Row], claims: Sequence[Mapping[str, Any]], folder: Path, page: Path, command: str = ""
-) -> Page:
-    """The page of these rows of the study in `folder`, to be written as the file `page`.
+    rows: Sequence[Row], claims: Sequence[Mapping[str, Any]], folder: Path, page: Path, command: str,
+    made_by: Callable[[Row], str],
+) -> Page:  # fmt: skip
+    """The page of these rows of the study in `folder`, to be written as the file `page` by `command`.
 
-    InputError without rows: nothing is finished yet.
+    `made_by` gives the command that makes a row again. InputError without rows: nothing is finished yet.
     """
     if not rows:
         raise InputError(
@@ -64,7 +65,7 @@ def build(
         overview=overview(tables),
         task_tables=[table for table in tables if table.stage == "transfer"],
         sections=_sections(drawn, tables),
-        evidence=evidence(numbers, folder, page),
+        evidence=evidence(numbers, folder, page, made_by),
         method=METHOD,
         command=command,
         claim_charts=drawn.get("claims", ()),

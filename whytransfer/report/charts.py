@@ -57,7 +57,7 @@ CHARTS = (
         diagnosis_charts.trade_off,
     ),
     Chart(
-        "factors", "factors", "What features tell of the latent factors",
+        "factors", "invariance", "What features tell of the latent factors",
         "R2 of a readout of each factor that made the images: 1 is all of it, 0 nothing.", diagnosis_charts.factors,
     ),
     Chart(

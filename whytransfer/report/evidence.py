@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,8 +18,12 @@ LONGEST = 160  # characters of a fact; what is longer is in the cell's results.j
 APART = ("command", "versions", "predictions")  # said elsewhere, or of this machine alone
 
 
-def evidence(numbers: Iterable[Number], folder: Path, page: Path) -> dict[str, Any]:
+def evidence(
+    numbers: Iterable[Number], folder: Path, page: Path, made_by: Callable[[Row], str]
+) -> dict[str, Any]:  # fmt: skip
     """{"cells": [...], "facts": [...], "numbers": [...]}; links are relative to where the page lies.
+
+    `made_by` gives the command that makes a row again, "" where there is none.
 
     A number is [backbone, item, metric, metric in words, what is said of it, [[seed, value, low, high, n, cell, facts],
     ...]], of which the last two are positions in "cells" and "facts".
@@ -31,7 +35,7 @@ def evidence(numbers: Iterable[Number], folder: Path, page: Path) -> dict[str, A
         by_seed = [
             [
                 int(row["seed"]), *map(_short, (row["value"], row.get("low"), row.get("high"))), int(row["n"]),
-                cells.place(_cell(row, folder, page)), facts.place(_facts(row)),
+                cells.place(_cell(row, folder, page, made_by)), facts.place(_facts(row)),
             ]
             for row in number.rows
         ]  # fmt: skip
@@ -70,14 +74,15 @@ def _over(number: Number) -> str:
     return ": one seed, no interval"
 
 
-def _cell(row: Row, folder: Path, page: Path) -> dict[str, Any]:
+def _cell(row: Row, folder: Path, page: Path, made_by: Callable[[Row], str]) -> dict[str, Any]:
     origin = row.get("provenance") or {}
     there = folder / str(row["folder"])
     versions = origin.get("versions") or {}
     return {
         "name": str(row["cell"]),
         "link": quote(Path(os.path.relpath(there, page.parent)).as_posix()) + "/",
-        "command": str(origin.get("command", "")),
+        "study": str(origin.get("command", "")),
+        "command": made_by(row),
         "model": str(row["model"]),
         "data": str(row["data"]),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from whytransfer.report.effects import effect_cells
 from whytransfer.report.numbers import Number, of_unit, plain
+from whytransfer.report.page import Page
 from whytransfer.report.tables import Column, Overview, Table, rank_text
 
 SIGNS = {
@@ -79,6 +83,32 @@ def overview_table(o: Overview) -> str:
     return tabular([*head, r"mean rank $\downarrow$"], rows, note(o.columns))
 
 
+def claims_table(claims: Iterable[Mapping[str, Any]]) -> str:
+    """A line per effect of a claim; the verdict of the claim on its first."""
+    rows = []
+    for claim in claims:
+        whole = [claim["id"], claim["source"], claim["finding"], claim["verdict"]]
+        for effect in claim["effects"]:
+            rows.append([escaped(x) for x in (*whole, *effect_cells(effect))])
+            whole = [""] * 4
+        if not claim["effects"]:
+            rows.append([escaped(x) for x in (*whole, claim["why"], "", "")])
+    head = ["id", "from", "finding", "verdict", "effect", "ours", "paper"]
+    return tabular(head, rows, "% ours: mean over seeds [95 % interval, Student's t]\n", "l" * len(head))
+
+
+def tables(page: Page) -> dict[str, str]:
+    """{name of a file: table} of all tables of a report."""
+    found = {"tasks": overview_table(page.overview)} if page.overview is not None else {}
+    found |= {"claims": claims_table(page.claims)} if page.claims else {}
+    for t in (*page.task_tables, *(t for section in page.sections for t in section.tables)):
+        name = re.sub(r"[^A-Za-z0-9-]+", "-", t.item or "pretraining").strip("-") or "table"
+        while name in found:
+            name += "-more"
+        found[name] = table(t)
+    return found
+
+
 def note(columns: Sequence[Column]) -> str:
     """What brackets, exponents and bold mean, as a comment above the table."""
     seeds = sorted({len(number.rows) for column in columns for number in column.cells.values()})
@@ -90,10 +120,10 @@ def note(columns: Sequence[Column]) -> str:
     )
 
 
-def tabular(head: Sequence[str], rows: Iterable[Sequence[str]], above: str = "") -> str:
-    """The tabular environment; the first column to the left, the others to the right."""
+def tabular(head: Sequence[str], rows: Iterable[Sequence[str]], above: str, columns: str = "") -> str:
+    """The tabular environment; the first column to the left, the others to the right unless `columns` says else."""
     body = "".join("  " + " & ".join(row) + r" \\" + "\n" for row in rows)
-    columns = "l" + "r" * (len(head) - 1)
+    columns = columns or "l" + "r" * (len(head) - 1)
     return (
         f"{above}\\begin{{tabular}}{{{columns}}}\n  \\toprule\n  {' & '.join(head)} \\\\\n  \\midrule\n{body}"
         "  \\bottomrule\n\\end{tabular}\n"

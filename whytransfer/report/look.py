@@ -30,6 +30,7 @@ def spec(chart: Any) -> dict[str, Any]:
         "view": {"stroke": None},
         "axis": {**text, "titleFontWeight": "normal", "gridColor": INK, "gridOpacity": FAINT, "domainColor": INK,
                  "domainOpacity": 0.4, "tickColor": INK, "tickOpacity": 0.4},
+        "axisQuantitative": {"labelOverlap": "greedy", "labelSeparation": 6, "labelFlush": False},
         "legend": {**text, "titleFontWeight": "normal", "labelLimit": 150, "columns": 2, "orient": "top",
                    "symbolOpacity": 1},
         "title": {"color": INK, "subtitleColor": INK, "fontSize": 12, "anchor": "start", "frame": "group"},

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from whytransfer.report.answers import Answer
+from whytransfer.report.effects import effect_cells
 from whytransfer.report.numbers import interval_text, of_unit, plain
+from whytransfer.report.page import Page
 from whytransfer.report.tables import Column, Overview, Table, rank_text
 
 ARROWS = {"higher": "\N{UPWARDS ARROW}", "lower": "\N{DOWNWARDS ARROW}"}
@@ -73,20 +75,17 @@ def claims_table(claims: Iterable[Mapping[str, Any]]) -> str:
     return lines(head, rows, words=len(head))
 
 
-def effect_cells(effect: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Its name with the sign of the finding, its value with interval and seeds, what the paper has."""
-    low, high = effect["low"], effect["high"]
-    places = _places(effect)
-    ends = "" if low is None or high is None else f" {interval_text((low, high), places)}"
-    unit = effect["unit"] if effect["unit"] in ("%", "points") else ""
-    seeds = len(effect["seeds"])
-    ours = f"{plain(effect['value'], places)} {unit}".rstrip() + f"{ends}, {seeds} seed{'s' if seeds != 1 else ''}"
-    return f"{effect['name']} ({effect['sign']})", ours, str(effect["paper"])
-
-
-def _places(effect: Mapping[str, Any]) -> int:
-    size = max(abs(float(effect["value"])), 1e-9)
-    return 2 if size < 100 else 0
+def report(page: Page) -> str:
+    """The whole report without its charts: answers, claims, tables, how they were made."""
+    parts = [f"# {escaped(page.title)}", escaped(page.lead), "## The answers", answers_text(page.answers)]
+    if page.claims:
+        parts += ["## Claims of the papers", claims_table(page.claims)]
+    if page.overview is not None:
+        parts += ["## Tasks", overview_table(page.overview)]
+    tables = [*page.task_tables, *(t for section in page.sections for t in section.tables)]
+    for t in tables:
+        parts += [f"### {escaped(t.item) or 'Pretraining'}", table(t)]
+    return "\n\n".join([*parts, "## How these numbers were made", "\n".join(f"* {m}" for m in page.method)]) + "\n"
 
 
 def answers_text(found: Iterable[Answer]) -> str:

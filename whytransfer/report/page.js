@@ -126,6 +126,7 @@
       part.open = rows.length === 1;
       add(part, "summary", `seed ${seed}: command and settings`);
       if (own.command) add(part, "pre", own.command);
+      if (own.study) add(part, "p", `in its study: ${own.study}`, { class: "unit" });
       const list = add(part, "dl");
       for (const [name, value] of [["backbone as run", own.model], ["images", own.data], ...evidence.facts[facts], ["versions", own.versions]]) {
         if (value) { add(list, "dt", name); add(list, "dd", value); }

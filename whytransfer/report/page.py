@@ -18,7 +18,7 @@ from importlib import metadata, resources
 from typing import Any
 
 from whytransfer.report.answers import Answer
-from whytransfer.report.markdown import effect_cells
+from whytransfer.report.effects import effect_cells
 from whytransfer.report.numbers import Number, interval_text, of_unit, plain
 from whytransfer.report.tables import Overview, Table, rank_text
 

@@ -76,14 +76,13 @@ def _steps(points: Sequence[Point], methods: Sequence[str], y_title: str) -> Any
     alt = altair()
     x = alt.X("rung:O", sort=list(RUNGS), title=None, axis=alt.Axis(labelAngle=-35))
     channels = look(methods, "color", "strokeDash", points=points, field="method")
-    base = alt.Chart(data(points)).encode(x=x, **channels)
+    base = alt.Chart(data(points)).encode(x=x, color=channels["color"])
     y = alt.Y("value:Q", title=y_title, scale=alt.Scale(zero=False))
-    solid = {"strokeDash": alt.value([1, 0])}
     told = tooltip(("backbone", "backbone"), ("method", "method"), ("rung", "views"))
     layers = (
-        base.mark_line(strokeWidth=1.5).encode(y=y, order="step:Q"),
-        base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", title=y_title), y2="high:Q", **solid),
-        base.mark_point(filled=True, size=56, opacity=1).encode(y=y, href="href:N", tooltip=told, **solid),
+        base.mark_line(strokeWidth=1.5).encode(y=y, order="step:Q", strokeDash=channels["strokeDash"]),
+        base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", title=y_title), y2="high:Q"),
+        base.mark_point(filled=True, size=56, opacity=1).encode(y=y, href="href:N", tooltip=told),
     )
     return alt.layer(*layers).properties(width=PANEL_PX + 20, height=PANEL_PX)
 

@@ -17,7 +17,7 @@ WIDE = 8  # a table of more columns is written with metrics as rows
 
 @dataclass(frozen=True)
 class Column:
-    """One metric on one set of images: {backbone: number}, and {backbone: range of ranks} where they can be compared."""
+    """One metric on one set of images: {backbone: number}, and {backbone: ranks} where they can be compared."""
 
     title: str
     cells: Mapping[str, Number]

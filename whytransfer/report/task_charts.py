@@ -56,13 +56,14 @@ def _curve(points: Sequence[Point], names: Sequence[str], percents: Sequence[flo
     x = alt.X(
         "percent:Q", title="% of the labels", scale=alt.Scale(type="log", nice=False), axis=alt.Axis(values=percents)
     )
-    base = alt.Chart(data(points)).encode(x=x, **look(names, "color", "strokeDash", points=points))
+    channels = look(names, "color", "strokeDash", points=points)
+    base = alt.Chart(data(points)).encode(x=x, color=channels["color"])
     y = alt.Y("value:Q", title=y_title, scale=alt.Scale(zero=False))
-    seen = base.encode(y=y, href="href:N", tooltip=tooltip(("backbone", "backbone"), ("percent", "% of the labels")))
+    told = tooltip(("backbone", "backbone"), ("percent", "% of the labels"))
     layers = (
-        base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title=y_title), y2="high:Q", strokeDash=alt.value([1, 0])),
-        base.mark_line(strokeWidth=2).encode(y=y),
-        seen.mark_point(filled=True, size=40, opacity=1).encode(strokeDash=alt.value([1, 0])),
+        base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title=y_title), y2="high:Q"),
+        base.mark_line(strokeWidth=2).encode(y=y, strokeDash=channels["strokeDash"]),
+        base.mark_point(filled=True, size=40, opacity=1).encode(y=y, href="href:N", tooltip=told),
     )
     return alt.layer(*layers).properties(width=PANEL_PX + 40, height=PANEL_PX)
 

@@ -30,6 +30,7 @@ class Stage:
     takes: Takes
     images: tuple[str, ...] = ()  # settings that name image sets
     files: tuple[str, ...] = ()  # settings that name files or folders, alone or behind a scheme such as annotated:
+    beside: tuple[str, ...] = ()  # settings that name backbones of the study, besides `backbone`
     ignored: tuple[str, ...] = ()  # settings that change only speed
     modules: Callable[[Mapping[str, Any]], Sequence[str]] = lambda settings: ()  # whose sources decide the result
     effort: Callable[[Cell, Mapping[str, int]], tuple[str, float]] | None = None  # see costs.py

@@ -11,7 +11,7 @@ from whytransfer.study.cells import Cell, Stage, needs_of
 from whytransfer.study.study_file import PLUS, StudyFile, fill, listed
 
 DIAGNOSE = "diagnose-"
-OURS = ("seed", "out", "as_json")  # settings that the study gives itself
+OURS = ("seed", "out", "as_json", "quiet")  # settings that the study gives itself
 OF_PREDICTIONS = ("truth", "detections", "names")
 
 
@@ -161,9 +161,16 @@ def _of_all(
 ) -> Cell:  # fmt: skip
     found = {specs(name, seed): name for name in names}
     given = {**_unlike(settings, ("backbone",), where), "backbone": names}
+    read = {"backbone": list(found)}
+    for setting in (key for key in stages[stage].beside if key in settings):
+        beside = listed(settings, setting, (), where)
+        if unknown := [name for name in beside if name not in specs.file.backbones]:
+            raise InputError(f"{where}: {setting}: {unknown_name('backbone', str(unknown[0]), specs.file.backbones)}")
+        read[setting] = [specs(name, seed) for name in beside]
+        found |= {spec: name for spec, name in zip(read[setting], beside, strict=True)}
     return _cell(
-        stage, stages, where, given, f"{item}/{seed}", seed, item, specs={"backbone": list(found)}, models=found,
-        origins=specs.origins(names),
+        stage, stages, where, given, f"{item}/{seed}", seed, item, specs=read, models=found,
+        origins=specs.origins(list(found.values())),
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ def query(rows: Sequence[Mapping[str, Any]], sql: str) -> tuple[list[str], list[
     columns = "{" + ", ".join(f"{name}: '{kind}'" for name, kind in COLUMNS.items()) + "}"
     with tempfile.TemporaryDirectory() as folder, duckdb.connect() as base:
         path = Path(folder, "rows.jsonl")
-        path.write_text("".join(json.dumps({c: row[c] for c in COLUMNS}) + "\n" for row in rows))
+        path.write_text("".join(json.dumps(_plain({c: row[c] for c in COLUMNS})) + "\n" for row in rows))
         place = str(path).replace("'", "''")
         base.execute(
             f"CREATE TABLE results AS SELECT * FROM read_json('{place}', format='newline_delimited', "
@@ -41,11 +42,22 @@ def query(rows: Sequence[Mapping[str, Any]], sql: str) -> tuple[list[str], list[
         base.execute("SET enable_external_access = false")
         try:
             found = base.execute(sql)
+            if found is None:
+                raise InputError("the query is empty. Columns of results: " + ", ".join(COLUMNS))
             return [column[0] for column in found.description or []], found.fetchall()
         except duckdb.Error as error:
             raise InputError(
                 f"the query cannot be answered: {str(error).strip()}\nColumns of results: {', '.join(COLUMNS)}."
             ) from None
+
+
+def _plain(value: Any) -> Any:
+    """The same with null for NaN and infinities, which JSON does not have and a provenance may."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -48,8 +48,8 @@ class OnRay:
         has = ray.cluster_resources()
         cores, gpus = int(has.get("CPU", 1)), int(has.get("GPU", 0))
         self.most = workers or gpus or cores
-        asked = {"num_cpus": max(1, cores // self.most), "num_gpus": min(1, gpus)}
-        self.task = ray.remote(max_retries=RETRIES, **asked)(on_ray)
+        cpus = max(1, cores // self.most)
+        self.task = ray.remote(max_retries=RETRIES, num_cpus=cpus, num_gpus=min(1, gpus))(on_ray)
         self.running: dict[Any, tuple[str, float]] = {}
 
     def free(self) -> bool:

@@ -15,7 +15,7 @@ AGAIN_S = 2.0  # how long until a cell that another process holds is asked for a
 
 
 class Executor(Protocol):
-    """Where cells run. `start` may return at once, or when its cell has ended; `ended` waits a while for some to end."""
+    """Where cells run. `start` may return at once, or when its cell has ended; `ended` waits a while for one."""
 
     def free(self) -> bool: ...
     def start(self, job: Job) -> None: ...
@@ -33,7 +33,8 @@ class Ended:
 
     @property
     def failed(self) -> list[Outcome]:
-        return [outcome for outcome in self.outcomes.values() if outcome.how in ("failed", "disk full")]
+        """What was run and did not finish; also what someone else stopped."""
+        return [outcome for outcome in self.outcomes.values() if outcome.how not in ("finished", "there")]
 
 
 class Schedule:
@@ -86,7 +87,7 @@ class Schedule:
             if self._full:
                 self._leave(name, "the disk is full")
             elif lost:
-                self._leave(name, f"it needs {lost[0]}")
+                self._leave(name, self.result.left.get(lost[0], f"it needs {lost[0]}"))  # the first cause
             elif self._beyond_budget(entry):
                 self._leave(name, "the budget is used up")
             elif self._ready(name) and self.executor.free():

@@ -1,4 +1,4 @@
-"""What of a study is finished, and of the rest why not: new, changed (what changed), stopped, failed, damaged."""
+"""What of a study is finished, and of the rest why not: new, changed (and what), running, stopped, failed, damaged."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from whytransfer.files import locked
 from whytransfer.study import sources
 from whytransfer.study.cells import Cell, Stage, decided_by, key_of
 from whytransfer.study.contents import Contents
 from whytransfer.study.plan import Grid
 from whytransfer.study.store import StudyFolder
 
-State = Literal["finished", "new", "changed", "stopped", "failed", "damaged"]
+State = Literal["finished", "new", "changed", "running", "stopped", "failed", "damaged"]
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ def _state(store: StudyFolder, key: str, decided: Mapping[str, Any], before: str
         first = str(card.get("message", "")).split("\n")[0]
         return "failed", f"failed: {first}"
     if state is not None:
-        return "stopped", "was stopped, goes on"
+        with locked(store.cell(key) / ".lock", wait=False) as free:
+            return ("stopped", "was stopped, goes on") if free else ("running", "another process runs it")
     old = store.card(before) if before and before != key else {}
     if old.get("decided"):
         return "changed", difference(old["decided"], decided, store)

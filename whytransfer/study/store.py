@@ -182,7 +182,7 @@ class StudyFolder:
         studies = self.studies()
         if study is not None and study not in studies:
             raise InputError(f"{self.path} has no study {study!r}; it has: {', '.join(studies) or 'none'}")
-        found = []
+        found: list[dict[str, Any]] = []
         for name, said in studies.items():
             if study in (None, name):
                 for cell, entry in said["cells"].items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +16,7 @@ from whytransfer.backbones import fingerprint
 from whytransfer.backbones.fused import Fused
 from whytransfer.backbones.standardised import Standardised
 from whytransfer.tasks.features import FeatureTable, MakeViews, Progress, extract
+from whytransfer.tasks.readout import model_name
 
 Key = tuple[Any, ...]
 
@@ -22,10 +25,11 @@ class FeatureBank:
     """`extract` with a memory: a fusion's features are those of its members, a part's are rows of the whole set's.
 
     Called as `extract` is, on PixelCaches. What it holds lives as long as it does: N x D float32 for each backbone and
-    set of images.
+    set of images. `bar` (progress.bar) shows what is extracted where the caller shows nothing itself.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, bar: Callable[[str, int], AbstractContextManager[Callable[..., None]]] | None = None) -> None:
+        self.bar = bar
         self.tables: dict[Key, tuple[FeatureTable, NDArray[np.int64]]] = {}  # and which image each row is of
         self.held: list[Any] = []  # what keys name by id() must not go away
 
@@ -67,7 +71,15 @@ class FeatureBank:
             if np.array_equal(known[rows], asked):
                 of = torch.from_numpy(rows).to(table.vectors.device)
                 return replace(table, vectors=table.vectors[of], labels=table.labels[of])
-        table = extract(backbone, images, *how)
+        table = self._extracted(backbone, images, how)
         self.held += [backbone, images.images]
         self.tables[key] = table, asked
         return table
+
+    def _extracted(self, backbone: nn.Module, images: Any, how: tuple[Any, ...]) -> FeatureTable:
+        size_px, batch, stage, resize_px, progress, make_views = how
+        if progress is not None or self.bar is None:
+            return extract(backbone, images, *how)
+        with self.bar(f"features of {model_name(backbone)} at {size_px} px", len(images)) as update:
+            tick = lambda done, total: update(done)  # noqa: E731
+            return extract(backbone, images, size_px, batch, stage, resize_px, tick, make_views)

@@ -286,7 +286,8 @@ def scores(truth: NDArray[np.float64], predicted: NDArray[np.float64], table: Ke
     yield metric, "%", "lower", len(error), mean_of(error), left_out
     if table.eyes:
         for limit in FAILURES:
-            yield f"failures_over_{limit}", "%", "lower", len(error), mean_of(100.0 * (error > limit)), left_out
+            failed = np.where(error > limit, 100.0, 0.0)
+            yield f"failures_over_{limit}", "%", "lower", len(error), mean_of(failed), left_out
     whole = ~np.isnan(truth[..., 0]).any(1)
     truth, predicted = truth[whole].reshape(whole.sum(), -1), predicted[whole].reshape(whole.sum(), -1)
     moving = np.ptp(truth, axis=0) > 0 if len(truth) else np.zeros(0, bool)

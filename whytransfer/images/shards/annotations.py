@@ -82,9 +82,7 @@ def from_members(
     if "boxes_xyxy" in given:
         boxes = _floats(given["boxes_xyxy"], (4,))
         labels = np.array(given["box_labels"], dtype=np.int64).reshape(-1)
-        if len(labels) != len(boxes) or (
-            len(labels) and not 0 <= labels.min() <= labels.max() < len(about.box_classes)
-        ):
+        if len(labels) != len(boxes) or not ((labels >= 0) & (labels < len(about.box_classes))).all():
             raise ValueError(f"{len(boxes)} boxes with the classes {labels.tolist()[:8]}")
     if "difficult" in given:
         difficult = np.array(given["difficult"], dtype=bool).reshape(-1)
@@ -92,9 +90,9 @@ def from_members(
         masks = _masks(given["masks"], size)
     if "keypoints" in given:
         keypoints = _floats(given["keypoints"], (np.shape(given["keypoints"])[1], 2))
-    for known in (masks, difficult):
-        if known is not None and (boxes is None or len(known) != len(boxes)):
-            raise ValueError(f"{len(known)} masks or difficult objects, another number of boxes")
+    for told_of in (masks, difficult):
+        if told_of is not None and (boxes is None or len(told_of) != len(boxes)):
+            raise ValueError(f"{len(told_of)} masks or difficult objects, another number of boxes")
     semantic = _semantic(member("semantic.png"), size) if "semantic" in want else None
     depth = _depth(member("depth.npy"), size) if "depth" in want else None
     return Everything(size, boxes, labels, masks, semantic, depth, keypoints, difficult)

@@ -48,15 +48,15 @@ class ShardIndex:
     labels: NDArray[np.int64]  # (N,) as KEY.cls says, -1 where there is none
     annotations: dict[str, NDArray[np.int64]]  # kind -> (N, 2) begin and size, 0 where there is none
     left_out: dict[str, int]  # members that are nothing of the above, by their suffix
-    bytes: int  # of the shard
+    size: int  # bytes of the shard
 
     def to_bytes(self, state: str) -> bytes:
         """For a file; `state` is the source's."""
         blob, ends = self.names.blocks
-        arrays = [ends, self.where, self.crcs, self.labels, *self.annotations.values()]
+        arrays: list[NDArray] = [ends, self.where, self.crcs, self.labels, *self.annotations.values()]
         head = {
             "format": _FORMAT,
-            "bytes": self.bytes,
+            "bytes": self.size,
             "state": state,
             "images": len(self.labels),
             "names": len(blob),
@@ -162,7 +162,7 @@ def _image_of(source: Source, key: str, parts: dict[str, Member]) -> Member | No
 def _content(tar: Tar, member: Member, most: int) -> bytes:
     if member.size > most:
         raise InputError(f"{tar.source.place}: member {member.name} has {member.size:,} bytes, {most:,} at most.")
-    return tar.bytes(member.begin, member.size)
+    return tar.at(member.begin, member.size)
 
 
 def _class_of(tar: Tar, member: Member) -> int:
@@ -182,7 +182,7 @@ def _known(content: bytes, source: Source, state: str | None, where: str) -> Sha
     except ValueError as error:
         logger.warning("%s is damaged (%s): the shard is read anew", where, error)
         return None
-    return index if index.bytes == source.size and state in (None, was) else None
+    return index if index.size == source.size and state in (None, was) else None
 
 
 def from_bytes(content: bytes) -> tuple[ShardIndex, str]:
@@ -192,17 +192,15 @@ def from_bytes(content: bytes) -> tuple[ShardIndex, str]:
     length = struct.unpack_from("<I", content, 8)[0]
     try:
         head = json.loads(content[12 : 12 + length])
-        count, blob_length, size, state = (head[key] for key in ("images", "names", "bytes", "state"))
-        kinds, left_out, version = head["annotations"], head["left_out"], head["format"]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"no {error} in its head") from None
-    numbers = count, blob_length, size, *left_out.values()
-    if (
-        version != _FORMAT
-        or not all(isinstance(n, int) and n >= 0 for n in numbers)
-        or not set(kinds) <= {*ANNOTATIONS}
-    ):
-        raise ValueError("another version, or no numbers in its head")
+        count, blob_length, size, left_out = (head[key] for key in ("images", "names", "bytes", "left_out"))
+        numbers = count, blob_length, size, *left_out.values()
+        kinds = [kind for kind in ANNOTATIONS if kind in head["annotations"]]
+        fine = head["format"] == _FORMAT and kinds == list(head["annotations"])
+        state = str(head["state"])
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"its head cannot be read: {error!r:.80}") from None
+    if not fine or not all(type(number) is int and number >= 0 for number in numbers):
+        raise ValueError("its head is of another version")
     reader = _Blocks(content, 12 + length)
     blob, ends = reader.take(blob_length).tobytes(), reader.array("<i8", count + 1)
     where, crcs = reader.array("<i8", count, 2), reader.array("<u4", count)
@@ -215,7 +213,7 @@ def from_bytes(content: bytes) -> tuple[ShardIndex, str]:
             raise ValueError("an image outside the shard")
     if ends[0] != 0 or ends[-1] != blob_length or (np.diff(ends) < 0).any() or (labels < -1).any():
         raise ValueError("names or labels that cannot be")
-    return ShardIndex(Names.of_blocks(blob, ends), where, crcs, labels, annotations, left_out, size), str(state)
+    return ShardIndex(Names.of_blocks(blob, ends), where, crcs, labels, annotations, left_out, size), state
 
 
 class _Blocks:

@@ -49,7 +49,7 @@ class Tar:
         self.source = source
         self._begin, self._block = 0, b""
 
-    def bytes(self, begin: int, length: int) -> bytes:
+    def at(self, begin: int, length: int) -> bytes:
         """Some of the file, fewer than asked for at its end."""
         at = begin - self._begin
         if at < 0 or at + length > len(self._block):
@@ -80,7 +80,7 @@ class Tar:
         self._check_tail(offset)
 
     def _header(self, offset: int) -> bytes:
-        header = self.bytes(offset, BLOCK)
+        header = self.at(offset, BLOCK)
         if len(header) < BLOCK:
             raise self._wrong(offset, "the file is cut short here (no end mark): copy or download it again")
         if header != _ZEROS and sum(header) - sum(header[148:156]) + 8 * 32 != self._number(header[148:156], offset):
@@ -97,7 +97,7 @@ class Tar:
         return int(digits or b"0", 8)
 
     def _records(self, begin: int, length: int, offset: int) -> bytes:
-        content = self.bytes(begin, length) if length <= _LONGEST_RECORDS else b""
+        content = self.at(begin, length) if length <= _LONGEST_RECORDS else b""
         if len(content) != length:
             raise self._wrong(offset, f"an extended header of {length:,} bytes: the file is damaged or cut short")
         return content
@@ -138,20 +138,20 @@ class Tar:
             left = max(self.source.size - begin, 0)
             raise self._wrong(
                 offset,
-                f"member {shown!r} is to have {length:,} bytes and {left:,} are left: the file is damaged or cut short. "
-                "Copy or download it again",
+                f"member {shown!r} is to have {length:,} bytes and {left:,} are left: the file is damaged or cut "
+                "short. Copy or download it again",
             )
 
     def _check_tail(self, offset: int) -> None:
         """Behind the end mark there are zeros at most: joined tar files would be read in part only."""
         length = self.source.size - offset
-        if length > _LONGEST_TAIL or self.bytes(offset, length).strip(b"\0"):
+        if length > _LONGEST_TAIL or self.at(offset, length).strip(b"\0"):
             raise self._wrong(
                 offset, f"{length:,} bytes follow the end mark: tar files that were joined (cat) are to stay apart"
             )
 
     def _refuse_compressed(self) -> None:
-        start = self.bytes(0, BLOCK)
+        start = self.at(0, BLOCK)
         if packed := next((name for magic, name in _PACKED.items() if start.startswith(magic)), None):
             raise InputError(
                 f"{self.source.place} is compressed ({packed}), so its images cannot be read one by one: unpack it to "

@@ -62,7 +62,7 @@ def pack(images: ImageSet, folder: Path, per_shard: int, progress: Progress | No
         if not mine:
             raise InputError(f"another process is packing into {folder}; wait for it or choose another --out.")
         card = _card_of(images, per_shard)
-        _start(images, folder, card)
+        _start(images, folder, card, per_shard)
         source = _Packer(images, card["annotated"])
         for k, shard in enumerate(card["shards"]):
             begin, end = k * per_shard, min((k + 1) * per_shard, len(images))
@@ -100,11 +100,11 @@ def _card_of(images: ImageSet, per_shard: int) -> dict[str, Any]:
     return card | ({"depth_unit": source.depth_unit} if hasattr(source, "depth_unit") else {})
 
 
-def _start(images: ImageSet, folder: Path, card: dict[str, Any]) -> None:
+def _start(images: ImageSet, folder: Path, card: dict[str, Any], per_shard: int) -> None:
     """Note what is being packed; InputError where the folder is full of other things or of another packing."""
     held = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     state = images.stamp().files if isinstance(images, Encoded) else images.fingerprint()
-    told = json.loads(json.dumps({**card, "state": state}))
+    told = json.loads(json.dumps({**card, "per_shard": per_shard, "state": state}))
     unfinished = folder / _UNFINISHED
     if CARD in held:
         raise InputError(f"{folder} holds shards already: choose another --out, or delete it.")
@@ -114,7 +114,7 @@ def _start(images: ImageSet, folder: Path, card: dict[str, Any]) -> None:
                 f"{folder} holds an unfinished packing of other images, or of another --shard-size (or the images "
                 "have changed since): choose another --out, or delete it."
             )
-        remove_asides(folder, held)
+        remove_asides(folder, [CARD, *(name for shard in card["shards"] for name in (shard, shard + INDEX_SUFFIX))])
         return
     if held:
         raise InputError(f"{folder} is not empty: it holds {', '.join(held[:5])}. Choose another --out.")

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from whytransfer.records import Result
+from whytransfer.study.cells import Cell
+from whytransfer.study.store import StudyFolder
 
 BACKBONES = {
     "random": "random:resnet18:{seed}",
@@ -83,11 +89,33 @@ def row(
         "high": value + spread, "unit": unit, "direction": "lower" if metric in LOWER else "higher", "n": 1500,
         "data": data, "task": task, "model": model or BACKBONES[backbone].format(seed=seed),
         "provenance": {
-            "command": "whytransfer study trade-off.yaml --out results", "versions": {"torch": "2.12", "python": "3.12"},
+            "command": "whytransfer study trade-off.yaml --out results", "versions": {"torch": "2.12"},
             "weights_sha256": "0123abcd" * 8, "curve": [0.5] * 400, **(provenance or {}),
         },
         "folder": f"cells/{key}",
     }  # fmt: skip
+
+
+def renamed(rows: list[dict[str, Any]], names: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The rows with other names of backbones, items and metrics."""
+    columns = ("backbone", "item", "metric")
+    return [{**row, **{c: names.get(row[c], row[c]) for c in columns}} for row in rows]
+
+
+def written(rows: list[dict[str, Any]], folder: Path) -> Path:
+    """A study's folder that holds these rows, each cell of them finished."""
+    store = StudyFolder.create(folder)
+    cells = {}
+    for key in dict.fromkeys(row["key"] for row in rows):
+        own = [row for row in rows if row["key"] == key]
+        first = own[0]
+        cell = Cell(first["cell"], first["stage"], {"seed": first["seed"]}, (), first["seed"], first["item"])
+        cells[key] = Cell(**{**vars(cell), "backbone": first["backbone"]})
+        card = store.begin(cells[key], key, {"stage": cell.stage, "settings": {"seed": cell.seed}}, {})
+        fields = [field.name for field in dataclasses.fields(Result)]
+        store.finish(card, [Result(**{name: row[name] for name in fields}) for row in own], 1.0)
+    store.keep_study(rows[0]["study"], [(cell, key) for key, cell in cells.items()], {})
+    return folder
 
 
 def noise(*of: object) -> float:
@@ -97,8 +125,8 @@ def noise(*of: object) -> float:
 
 CLAIMS = [
     {
-        "id": "C16", "source": "Ericsson 2022", "finding": "Spatial views teach spatial invariance", "paper": "0.87 and 0.51",
-        "scale": "demo", "verdict": "holds", "why": "",
+        "id": "C16", "source": "Ericsson 2022", "finding": "Spatial views teach spatial invariance",
+        "paper": "0.87 and 0.51", "scale": "demo", "verdict": "holds", "why": "",
         "effects": [
             {"name": "spatial − appearance, spatial transforms", "sign": "+", "value": 0.40, "low": 0.37, "high": 0.43,
              "unit": "cosine", "margin": None, "seeds": {"0": 0.41, "1": 0.39, "2": 0.40}, "verdict": "holds",
@@ -121,13 +149,13 @@ CLAIMS = [
         "id": "C04", "source": "Zhao 2021", "finding": "Contrastive transfer hardly depends on the images", "paper": "",
         "scale": "demo", "verdict": "contradicted", "why": "",
         "effects": [
-            {"name": "spread, contrastive − supervised", "sign": "-", "value": 4.0, "low": 1.5, "high": 6.5, "unit": "%",
-             "margin": None, "seeds": {"0": 3.0, "1": 5.0, "2": 4.0}, "verdict": "contradicted", "paper": "-5",
-             "smallest": 2.0},
+            {"name": "spread, contrastive − supervised", "sign": "-", "value": 4.0, "low": 1.5, "high": 6.5,
+             "unit": "%", "margin": None, "seeds": {"0": 3.0, "1": 5.0, "2": 4.0}, "verdict": "contradicted",
+             "paper": "-5", "smallest": 2.0},
         ],
     },
     {
-        "id": "C10", "source": "Zhao 2021", "finding": "Landmarks after identity pretraining", "paper": "", "scale": "demo",
-        "verdict": "not run", "why": "generated scenes have no faces", "effects": [],
+        "id": "C10", "source": "Zhao 2021", "finding": "Landmarks after identity pretraining", "paper": "",
+        "scale": "demo", "verdict": "not run", "why": "generated scenes have no faces", "effects": [],
     },
 ]  # fmt: skip

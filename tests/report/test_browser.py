@@ -1,0 +1,200 @@
+"""The page in a real browser, opened from a file without a network. One browser and one page for all of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_rows import CLAIMS, renamed, study_rows, written
+
+import whytransfer
+
+BREAKING = "</script><script>document.title='broken'</script>"
+IMAGE = "<img src=x onerror=\"document.title='broken'\">"
+NAMES = {"random": IMAGE, "depth": BREAKING, "hue similarity": "<b>hue</b> similarity"}
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+LOADED_MS = 120_000  # a busy machine draws slowly
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = written(renamed(study_rows(), NAMES), tmp_path_factory.mktemp("study"))
+    claims = [{**CLAIMS[0], "finding": BREAKING}, *CLAIMS[1:]]
+    (folder / "claims.json").write_text(json.dumps(claims))
+    return whytransfer.write_report(folder)
+
+
+@pytest.fixture(scope="module")
+def said() -> list[str]:
+    """Errors on the console, and requests for anything but the file."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def page(report: Path, said: list[str]) -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no chromium on the path: the page is not tried in a browser")
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: no browser to drive")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light", offline=True)
+        context.set_default_timeout(LOADED_MS)
+        found = context.new_page()
+        found.on("console", lambda m: said.append(f"console: {m.text}") if m.type == "error" else None)
+        found.on("pageerror", lambda error: said.append(f"error: {error}"))
+        found.on("request", lambda r: said.append(f"request: {r.url}") if r.url != report.as_uri() else None)
+        found.goto(report.as_uri(), wait_until="domcontentloaded")
+        drawn(found, 1)
+        yield found
+        browser.close()
+
+
+def drawn(page: Any, times: int) -> None:
+    """Wait until all charts were drawn so many times."""
+    page.wait_for_function(f"Number(document.documentElement.dataset.drawn) >= {times}")
+
+
+def times_drawn(page: Any) -> int:
+    return int(page.evaluate("document.documentElement.dataset.drawn"))
+
+
+def visible(page: Any, selector: str) -> list[str]:
+    return page.evaluate(
+        "s => [...document.querySelectorAll(s)].filter(e => e.checkVisibility()).map(e => e.textContent.trim())",
+        selector,
+    )
+
+
+def test_every_chart_is_drawn(page: Any):
+    marks = page.evaluate(
+        "[...document.querySelectorAll('figure.chart')].map(f => [f.id, f.querySelectorAll('svg .mark-symbol path, "
+        "svg .mark-rect path').length])"
+    )
+    assert len(marks) >= 10
+    assert all(count > 0 for _, count in marks), marks
+
+
+def test_names_with_markup_are_text_in_tables_and_charts(page: Any):
+    assert page.title() == "trade-off"
+    assert IMAGE in visible(page, "#tasks tbody th") and BREAKING in visible(page, "h3")
+    assert any(IMAGE in text for text in visible(page, "#tasks svg text"))
+    assert page.evaluate("document.querySelectorAll('img').length") == 0
+    symbol = page.locator("#tasks figure.chart svg .mark-symbol path").first
+    symbol.scroll_into_view_if_needed()
+    symbol.hover()
+    page.wait_for_function("document.querySelector('#vg-tooltip-element.visible')")
+    assert page.evaluate("document.querySelectorAll('#vg-tooltip-element img').length") == 0
+
+
+def test_a_number_opens_its_values_its_run_and_its_command(page: Any, report: Path):
+    page.locator("#tasks td a.n").first.click()
+    dialog = page.locator("dialog#behind")
+    dialog.wait_for(state="visible")
+    assert "mean of 3 seeds" in dialog.inner_text() and "whytransfer study trade-off.yaml" in dialog.text_content()
+    links = [a.get_attribute("href") for a in dialog.locator("a").all()]
+    assert len(links) == 6 and all((report.parent / link).exists() for link in links)
+    page.keyboard.press("Escape")
+    dialog.wait_for(state="hidden")
+    assert "#" not in page.url
+
+
+def test_every_link_has_what_it_leads_to(page: Any, report: Path):
+    broken = page.evaluate(
+        """() => {
+            const numbers = JSON.parse(document.getElementById("evidence").textContent).numbers.length;
+            const leads = (hash) => /^#n\\d/.test(hash)
+                ? hash.slice(1).split("+").every((n) => Number(n.slice(1)) < numbers) : document.getElementById(hash.slice(1));
+            return [...document.querySelectorAll("a[href]")].map((a) => a.getAttribute("href")).filter((h) => !leads(h));
+        }"""
+    )
+    assert broken == []
+    cells = page.evaluate("JSON.parse(document.getElementById('evidence').textContent).cells.map(c => c.link)")
+    assert cells and all((report.parent / link / "results.jsonl").exists() for link in cells)
+
+
+def test_a_point_in_a_chart_opens_its_number(page: Any):
+    page.locator("#tasks figure.chart svg .mark-symbol path").first.click()
+    dialog = page.locator("dialog#behind")
+    dialog.wait_for(state="visible")
+    assert "mean of 3 seeds" in dialog.inner_text()
+    page.locator("#close").click()
+    dialog.wait_for(state="hidden")
+
+
+def test_the_filter_hides_a_backbone_and_a_task_everywhere(page: Any):
+    before = times_drawn(page)
+    assert "default" in visible(page, "#tasks tbody th") and "default" in visible(page, "#tasks svg text")
+    page.locator("#filter summary").click()
+    page.locator("#filter input[name=backbone][value=default]").uncheck()
+    page.locator("#filter input[name=item][value=class]").uncheck()
+    drawn(page, before + 2)
+    assert "default" not in visible(page, "main tbody th") and "default" not in visible(page, "#tasks svg text")
+    assert "class" not in visible(page, "#tasks h3, #tasks svg text") and "factors" in visible(page, "#tasks h3")
+    assert page.locator("#shown").inner_text() == "5 of 6 backbones, 7 of 8 tasks and diagnoses shown"
+    page.locator("#all").click()
+    drawn(page, before + 3)
+    assert "default" in visible(page, "#tasks svg text") and "class" in visible(page, "#tasks h3")
+    page.keyboard.press("Escape")
+    assert not page.locator("#filter form").is_visible()
+    assert page.evaluate("document.activeElement.parentElement.id") == "filter"
+
+
+def test_light_and_dark(page: Any):
+    def colours() -> tuple[str, str]:
+        return tuple(
+            page.evaluate("[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector("
+                          "'svg text')).fill]")
+        )  # fmt: skip
+
+    light = colours()
+    page.locator("#theme").click()
+    dark = colours()
+    assert sum(map(int, light[0][4:-1].split(", "))) > 700 > 200 > sum(map(int, dark[0][4:-1].split(", ")))
+    assert light[1] != dark[1]  # text in charts follows
+    page.locator("#theme").click()
+    page.emulate_media(color_scheme="dark")
+    assert page.locator("#theme").inner_text() == "Dark"  # what was chosen stays
+    page.evaluate("delete document.documentElement.dataset.theme")
+    assert colours() == dark
+    page.emulate_media(color_scheme="light")
+
+
+def test_it_can_be_used_by_keyboard(page: Any):
+    page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.locator("#tasks td a.n").first.focus()
+    page.keyboard.press("Enter")
+    page.locator("dialog#behind").wait_for(state="visible")
+    assert page.evaluate("document.querySelector('dialog').contains(document.activeElement)")
+    page.keyboard.press("Escape")
+    page.locator("dialog#behind").wait_for(state="hidden")
+    unnamed = page.evaluate(
+        "[...document.querySelectorAll('button, input, [role=region], summary')].filter(e => !(e.innerText || "
+        "e.textContent || e.ariaLabel || e.labels?.length)).map(e => e.outerHTML.slice(0, 80))"
+    )
+    assert unnamed == []
+
+
+def test_it_fits_a_phone_and_paper(page: Any):
+    page.set_viewport_size({"width": 390, "height": 844})
+    before = times_drawn(page)
+    page.reload(wait_until="domcontentloaded")
+    drawn(page, 1)
+    assert before >= 1
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.locator("#filter summary").click()
+    box = page.locator("#filter form").bounding_box()
+    assert box["x"] >= 0 and box["x"] + box["width"] <= 390
+    page.keyboard.press("Escape")
+    paper = page.pdf(format="A4")
+    assert paper.startswith(b"%PDF") and len(paper) > 30_000
+    page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_nothing_went_wrong_and_nothing_was_asked_for(page: Any, said: list[str]):
+    assert said == []
