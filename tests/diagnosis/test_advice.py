@@ -1,11 +1,14 @@
 """Advice says what the numbers bear, and no more: winners, ties with what would break them, floors, needs."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from whytransfer.diagnosis.advice import Candidate, Measured, is_recommended, sentences
+from whytransfer.diagnosis.advice import Candidate, Measured, equally_fast, is_recommended, sentences
 from whytransfer.diagnosis.advice_results import answer_of, results_of
 
+SPEEDS = [(5.0, "resnet18"), (11.0, "resnet18"), (3.0, "resnet50")]
 N, P, V = 300, 50, 4
 LABELS = np.arange(N) % 3
 
@@ -54,6 +57,12 @@ def test_a_tie_says_so_and_how_many_pictures_would_break_it():
     assert pair.low < 0 < pair.high
     if best == "a":
         assert lines[2] == "Of those tied b is 3.0 times as fast: prefer it where speed counts."
+
+
+def test_one_network_has_one_speed():
+    """Of two runs of one architecture the busier moment is not the slower network."""
+    made = [dataclasses.replace(candidate("abc"[i], 0.8, i, speed=v), arch=x) for i, (v, x) in enumerate(SPEEDS)]
+    assert [c.images_per_second for c in equally_fast(made)] == [11.0, 11.0, 3.0]
 
 
 def test_the_same_answers_are_called_that():

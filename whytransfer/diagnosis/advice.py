@@ -9,6 +9,7 @@ Letters: N pictures, P of them changed, V changed views of each.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,6 +39,8 @@ class Candidate:
     size_px: int
     width: int
     millions: float  # of parameters
+    arch: str = ""
+    weights_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,14 @@ class Measured:
         others = [i for i, c in enumerate(self.candidates) if not c.untrained and i != self.best]
         others.sort(key=lambda i: -self.comparison.means[i])
         return [i for i in others if self.comparison.pair(self.best, i).tied]
+
+
+def equally_fast(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The candidates with one speed per architecture and size, the best measured: other work slows some of them."""
+    best: dict[tuple[str, int], float] = {}
+    for c in candidates:
+        best[c.arch, c.size_px] = max(c.images_per_second, best.get((c.arch, c.size_px), 0.0))
+    return [dataclasses.replace(c, images_per_second=best[c.arch, c.size_px]) for c in candidates]
 
 
 def sentences(m: Measured) -> list[str]:
