@@ -23,7 +23,7 @@ from whytransfer.images import holdout, open_images
 TRIALS: dict[str, list[dict[str, Any]]] = {
     "moco-v2-small": [{}],
     "simclr-small": [{}, {"temperature": 0.1}, {"temperature": 0.5}, {"lr": 0.5}],
-    "byol-small": [{}, {"momentum": 0.9}, {"momentum": 0.99}, {"lr": 0.4}, {"hidden": 1024}],
+    "byol-small": [{}, {"momentum": 0.9}, {"lr": 0.4}, {"hidden": 2048}],
     "instdisc-small": [{}, {"temperature": 0.1}, {"temperature": 0.07}, {"lr": 0.15}, {"lr": 0.03}],
     "supcon-small": [{}, {"temperature": 0.2}, {"temperature": 0.3}, {"lr": 0.1}],
 }

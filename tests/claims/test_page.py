@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from whytransfer.claims import CLAIMS
+from whytransfer.claims import CLAIMS, c16, c17, c18, c19, c20, c21, setup_small
 
 PAGE = Path(__file__).parents[2] / "docs" / "claims.md"
 RULE = "|---|---|---|---|\n"  # under the header of the first table, which is the one of the claims
@@ -17,12 +17,17 @@ def test_the_page_has_every_claim_as_it_is():
 
 
 def test_claims_stand_in_their_order_and_each_in_its_own_file():
-    assert list(CLAIMS) == sorted(CLAIMS)
+    assert list(CLAIMS) == [f"C{k:02d}" for k in range(1, 22)]
     for name, claim in CLAIMS.items():
-        assert (
-            claim.id == name
-            and claim.study.__module__ == claim.effects.__module__ == f"whytransfer.claims.{name.lower()}"
-        )
+        home = f"whytransfer.claims.{name.lower()}"
+        assert claim.id == name and claim.study.__module__ == claim.effects.__module__ == home
+    assert [m.CLAIM.source.split()[0] for m in (c16, c17, c18, c19, c20, c21)] == ["Ericsson"] * 6
+
+
+def test_a_gpu_asks_what_a_laptop_asks_and_takes_longer():
+    laptop, gpu = setup_small.LAPTOP, setup_small.GPU
+    assert (gpu.sets, gpu.engines, gpu.pairs, gpu.seeds) == (laptop.sets, laptop.engines, laptop.pairs, laptop.seeds)
+    assert gpu.epochs / laptop.epochs == gpu.iterations / laptop.iterations == 3
 
 
 if __name__ == "__main__":

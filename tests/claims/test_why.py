@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from whytransfer.claims import CLAIMS, judge
+from whytransfer.claims import CLAIMS, c16, c17, c18, c19, c20, c21, judge
 from whytransfer.claims.c17 import carried_over
 from whytransfer.claims.c21 import mean_ranks
 from whytransfer.claims.claim import Scale
@@ -88,6 +88,17 @@ def test_the_findings_hold_in_a_world_as_published(claim: str, scale: Any):
 ])  # fmt: skip
 def test_they_are_contradicted_in_the_opposite_world(claim: str, world: Value):
     assert judge(CLAIMS[claim], scores(world), "laptop").verdict == "contradicted"
+
+
+def test_each_claim_asks_only_for_the_models_that_it_compares():
+    asked = {module.CLAIM.id: set(module.of("laptop")["backbones"]) for module in (c16, c17, c18, c19, c20, c21)}
+    nine = {named(setup_of("laptop"), name) for name in models_compared("laptop")}
+    assert len(nine) == 9
+    assert asked == {
+        "C16": {"default", "spatial", "appearance"}, "C17": {"random", *nine}, "C18": {"spatial", "appearance"},
+        "C19": {"default", "spatial", "appearance", "supervised"}, "C20": nine,
+        "C21": {"default", "spatial", "appearance", "supervised", "wide", "fused"},
+    }  # fmt: skip
 
 
 def test_c16_is_the_difference_of_cosines_in_each_group():

@@ -77,6 +77,34 @@ def test_nothing_is_run_twice(small: Path, capsys: pytest.CaptureFixture[str]):
     assert "5 finished, 0 to run" in capsys.readouterr().err and len(rows) > 5
 
 
+def test_a_stopped_pretraining_goes_on_from_its_checkpoint_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    from whytransfer.pretraining import Pretraining
+
+    study = {
+        "pretrain": {"images": "scenes:32:0:24", "size": 24, "batch": 16, "epochs": 2, "monitor": False},
+        "backbones": {"a": {"method": "moco-v2-small", "backbone": "resnet18-small"}},
+    }  # fmt: skip
+    end_epoch = Pretraining._end_epoch
+
+    def stop(self: Any, optimizer: Any) -> None:
+        end_epoch(self, optimizer)
+        raise KeyboardInterrupt  # as the first Ctrl-C does once the state is saved
+
+    monkeypatch.setattr(Pretraining, "_end_epoch", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study, tmp_path / "stopped", calibrate=False)
+    monkeypatch.undo()
+    capsys.readouterr()
+    run_study(study, tmp_path / "stopped", calibrate=False)
+    told = capsys.readouterr().err
+    assert "was stopped, goes on" in told and "at step 2 of 4" in told
+    run_study(study, tmp_path / "whole", calibrate=False)
+    [one], [other] = (list((tmp_path / out).rglob("backbone.safetensors")) for out in ("stopped", "whole"))
+    assert one.read_bytes() == other.read_bytes()
+
+
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stages of milliseconds instead of ours, and image sets that are only names."""

@@ -29,11 +29,10 @@ def of(scale: Scale) -> Study:
 
 def effects(scores: Scores, scale: Scale) -> list[Effect]:
     """Spatial - Appearance in both groups of transforms, then the neighbours in each order."""
-    found = []
-    for group, sign in (("spatial", "+"), ("appearance", "-")):
-        found.append(_apart(scores, scale, group, ("spatial", "appearance"), sign))
+    pair = ("spatial", "appearance")
+    found = [_apart(scores, scale, "spatial", pair, "+"), _apart(scores, scale, "appearance", pair, "-")]
     for group, (most, middle, least) in ORDERS.items():
-        found += [_apart(scores, scale, group, pair, "+") for pair in ((most, middle), (middle, least))]
+        found += [_apart(scores, scale, group, both, "+") for both in ((most, middle), (middle, least))]
     return found
 
 

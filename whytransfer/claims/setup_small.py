@@ -35,6 +35,7 @@ def one_view(batch: int) -> dict[str, Any]:
 
 SCENES = {"train": "scenes:1000:0:48", "test": "scenes:500:1:48", "size": 48}
 LARGER = {"train": "scenes:200:2:96", "test": "scenes:100:3:96", "size": 96}
+FCN = {"schedule": "voc-30k", "architecture": "fcn"}  # Henaff 2021's head for segmentation, on square crops
 
 DEMO = Setup(
     seeds=(0, 1, 2),
@@ -55,7 +56,7 @@ DEMO = Setup(
             "task": "segmentation", "train": "scenes:200:2:64", "test": "scenes:100:3:64", "size": 64,
             "budget": 0.003, "fit_batch": 8,
         },
-        "regions": {"task": "segmentation", **LARGER, "budget": 0.002, "fit_batch": 8},
+        "regions": {"task": "segmentation", **LARGER, **FCN, "budget": 0.0015, "fit_batch": 8},
         "landmarks": {
             "task": "landmarks", "train": "scenes:400:2:48", "test": "scenes:200:3:48", "size": 48, "budget": 0.05,
         },
@@ -118,7 +119,7 @@ LAPTOP = Setup(
             "fit_batch": 8,
         },
         "regions": {
-            "task": "segmentation", "train": STREETS, "test": STREETS + ":test", "size": 96, "budget": 0.02,
+            "task": "segmentation", "train": STREETS, "test": STREETS + ":test", "size": 96, **FCN, "budget": 0.02,
             "fit_batch": 8,
         },
         "landmarks": {

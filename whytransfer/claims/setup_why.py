@@ -48,11 +48,14 @@ def family(learner: str) -> tuple[str, str, str]:
 _SCENES = {"train": "scenes:1000:0:48", "test": "scenes:500:1:48", "size": 48}
 DEMO_TASKS: Settings = {
     "factors": {"task": "factors", **_SCENES},
-    "points": {"task": "ridge-readout", "targets": "landmarks", **_SCENES},
-}
+    "points": {  # fewer: every landmark comes with a rendering, and ten targets with ten ridge paths
+        "task": "ridge-readout", "targets": "landmarks", "train": "scenes:600:0:48", "test": "scenes:300:1:48",
+        "size": 48,
+    },
+}  # fmt: skip
 DEMO_DIAGNOSES: Settings = {
     "invariance": {
-        "diagnose": "invariance", "images": "scenes:1000:1:48", "size": 48, "count": 60, "values": 3, "figures": False,
+        "diagnose": "invariance", "images": "scenes:1000:1:48", "size": 48, "count": 40, "values": 3, "figures": False,
     },
     "changes": {
         "diagnose": "invariance", "images": "scenes:1000:1:48", "size": 48, "transforms": ["none"], "figures": False,

@@ -14,28 +14,34 @@ from whytransfer.commands.common import Settings, print_json, print_table
 CLAIMS = ("C16", "C18", "C19", "C20", "C21")  # the findings about views, invariances and what they are good for
 BACKBONES = ("random", "supervised", "default", "spatial", "appearance", "fused")
 SEEDS = 3
+EPOCHS, SIDE_PX = 4, 40  # shorter and smaller than claims of scale demo: six minutes are for all of it
 QUICK = {"scenes:1000:": "scenes:150:", "scenes:500:": "scenes:100:", "scenes:600:": "scenes:400:"}
 WORKERS = 2  # a third process would not fit into 4 GB
 
 # what is there to be seen, at one seed: too small and too short for a verdict
 LARGER = {"train": "scenes:200:2:64", "test": "scenes:100:3:64", "size": 64}
-PAIR = ("random", "supervised", "appearance")
+PAIR = ["random", "supervised"]
 ONCE: Mapping[str, Any] = {
     "few-shot": {
         "task": "fewshot", "train": "classes:scenes:1000:0:48:turns:train+val",
-        "test": "classes:scenes:600:1:48:turns:test", "size": 48, "way": 3, "episodes": 100, "backbones": PAIR,
+        "test": "classes:scenes:600:1:48:turns:test", "size": SIDE_PX, "way": 3, "episodes": 100,
+        "backbones": list(BACKBONES),
     },
     "detect": {
-        "task": "detection", **LARGER, "architecture": "fpn", "budget": 0.002, "fit_batch": 4, "backbones": PAIR[:2],
+        "task": "detection", **LARGER, "architecture": "fpn", "budget": 0.002, "fit_batch": 4, "backbones": PAIR,
     },
-    "segment": {"task": "segmentation", **LARGER, "budget": 0.001, "fit_batch": 8, "backbones": PAIR[:2]},
-    "depth": {"task": "depth", **LARGER, "budget": 0.001, "fit_batch": 8, "backbones": PAIR[:2]},
+    "segment": {"task": "segmentation", **LARGER, "budget": 0.001, "fit_batch": 8, "backbones": PAIR},
+    "depth": {"task": "depth", **LARGER, "budget": 0.001, "fit_batch": 8, "backbones": PAIR},
 }  # fmt: skip
 LOOKS: Mapping[str, Any] = {
-    "errors": {"diagnose": "errors", "of": "detect", "draws": 100},
+    "errors": {"diagnose": "errors", "of": "detect", "draws": 100, "figures": False},
     "inversion": {
-        "diagnose": "inversion", "images": "scenes:2:3:48", "count": 2, "size": 48, "budget": 0.03, "previews": 0,
-        "backbones": PAIR,
+        "diagnose": "inversion", "images": "scenes:2:3:48", "count": 2, "size": SIDE_PX, "budget": 0.03, "previews": 0,
+        "backbones": ["random", "spatial", "appearance"],
+    },
+    "fusion": {
+        "diagnose": "complementarity", "task": ["factors"], "train": "scenes:500:1:48", "test": "scenes:200:2:48",
+        "size": SIDE_PX, "draws": 200, "figures": False, "backbones": ["default", "spatial", "appearance"],
     },
     "masks": {"diagnose": "masks", "images": "scenes:60:3:64", "truth": "annotated", "engine": "grid:3"},
 }  # fmt: skip
@@ -48,7 +54,7 @@ class DemoSettings(Settings):
     nothing is learned (random); the sixth is three of them side by side. Spatial views (crop, flip) teach to ignore
     where things are, appearance views (colour, grey, blur) to ignore colour, and the tables show what each forgot.
     Three seeds of each, so that the findings of Ericsson 2022 on this get a verdict; detection, segmentation, depth,
-    few-shot, inversion and masks are there in small, at one seed. A demonstration, not a benchmark.
+    few-shot, inversion, fusion and masks are there in small, at one seed. A demonstration, not a benchmark.
 
     It is a study like any other: `whytransfer results`, `whytransfer report` and `whytransfer claims` read its folder,
     and the same command goes on where it was stopped.
@@ -91,7 +97,8 @@ def run(s: DemoSettings) -> Shown:
     from whytransfer.memory import usable_cores
     from whytransfer.study.scores import Scores
 
-    study = answer_of(study_of(s), s.out, workers=s.workers or min(WORKERS, usable_cores()))
+    workers = s.workers or min(WORKERS, usable_cores())
+    study = answer_of(study_of(s), s.out, workers=workers, calibrate=not s.quick)  # which would take as long as it runs
     study.complain()
     scores = Scores(study.rows)
     answers = keep_answers(s.out, [judge(claim, scores, "demo") for claim in chosen(CLAIMS)])
@@ -99,44 +106,39 @@ def run(s: DemoSettings) -> Shown:
 
 
 def study_of(s: DemoSettings) -> dict[str, Any]:
-    """The study of the claims at scale demo, all six backbones in each of its items, and one seed of all else."""
+    """The study of the claims at scale demo in shorter runs, all six backbones in each item, one seed of all else."""
     from whytransfer.claims.models import models
     from whytransfer.claims.suite import joined, setup_of
     from whytransfer.commands.claims import chosen
 
-    whole = joined(claim.study("demo") for claim in chosen(CLAIMS))
-    known = models(setup_of("demo"))
+    setup = setup_of("demo")
+    whole, known = joined(claim.study("demo") for claim in chosen(CLAIMS)), models(setup)
     seeds = [s.seed] if s.quick else list(range(s.seed, s.seed + SEEDS))
-    every = {"backbones": list(BACKBONES)}
-    once = {"seeds": seeds[:1]}
-    whole |= {
+    judged, once = {"size": SIDE_PX, "backbones": list(BACKBONES)}, {"seeds": seeds[:1]}
+    study = {
         "study": "demo",
         "seeds": seeds,
-        "backbones": {name: known[name] for name in BACKBONES},
-        "tasks": {name: {**item, **every} for name, item in whole["tasks"].items()}
+        "pretrain": {**setup.pretrain, "size": SIDE_PX},
+        "backbones": {name: _of_epochs(known[name], 1 if s.quick else EPOCHS) for name in BACKBONES},
+        "tasks": {name: {**item, **judged} for name, item in whole["tasks"].items()}
         | {name: {**item, **once} for name, item in ONCE.items()},
-        "diagnoses": {name: {**item, **every} for name, item in whole["diagnoses"].items()}
+        "diagnoses": {name: {**item, **judged} for name, item in whole["diagnoses"].items()}
         | {name: {**item, **once} for name, item in LOOKS.items()},
     }
-    return quickly(whole) if s.quick else whole
+    return _of_few_images(study) if s.quick else study
 
 
-def quickly(whole: dict[str, Any]) -> dict[str, Any]:
-    """The same study of a few images, one epoch of each pretraining and few pictures to look at."""
-    short = _replaced(whole)
-    short["backbones"] = {
-        name: {**own, "epochs": 1} if isinstance(own, dict) else own for name, own in short["backbones"].items()
-    }
-    short["diagnoses"]["invariance"] |= {"count": 10, "values": 2}
-    return short
+def _of_epochs(backbone: Any, epochs: int) -> Any:
+    """The settings of a pretraining with another length; a backbone that exists as it is."""
+    return {**backbone, "epochs": epochs} if isinstance(backbone, Mapping) else backbone
 
 
-def _replaced(content: Any) -> Any:
-    """Fewer images in every text that names them."""
+def _of_few_images(content: Any) -> Any:
+    """The same with smaller image sets in every text that names one."""
     if isinstance(content, Mapping):
-        return {name: _replaced(value) for name, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_replaced(value) for value in content]
+        return {name: _of_few_images(value) for name, value in content.items()}
+    if isinstance(content, list):
+        return [_of_few_images(value) for value in content]
     if isinstance(content, str):
         for many, few in QUICK.items():
             content = content.replace(many, few)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from importlib import metadata, resources
 from typing import Any
 
+from whytransfer.report import slider
 from whytransfer.report.answers import Answer
 from whytransfer.report.effects import effect_cells
 from whytransfer.report.numbers import Number, interval_text, of_unit, plain
@@ -68,7 +69,7 @@ class Page:
 
 def html(page: Page) -> str:
     """The file's content."""
-    scripts = [libraries(), _own("page.js")]
+    scripts = [libraries(), _own("page.js"), slider.script()]
     anchors = _contents(page)
     return _template().render(
         vars(page),

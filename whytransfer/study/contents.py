@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from whytransfer.errors import InputError
+from whytransfer.progress import say
 
 _CHUNK = 1 << 22
+MANY = 5_000  # images whose reading takes long enough to be said
 _OF_A_RUN = ("backbone.safetensors", "model.safetensors", "model.pth", "checkpoint.pt")  # the first one counts
 
 
@@ -58,6 +60,8 @@ def fingerprint(images: Any) -> str:
     stamp, store = images.stamp(), Store(default_folder(), MAX_FOLDER_BYTES)
     known = store.recall(stamp)
     if known is None:
+        if len(images) >= MANY:
+            say(f"reading the {len(images):,} images of {images.name} once, to know them by their content")
         known = images.fingerprint()
         store.remember(stamp, known)
     return known
