@@ -98,6 +98,14 @@ def test_what_the_labels_need_and_what_changes_cost():
     assert fall.low > 25 and fall.difference == pytest.approx(45, abs=12)
 
 
+def test_what_folds_share_widens_comparisons_of_readouts_and_not_the_fall_of_one():
+    m = measured(candidate("a", 0.9, falls=0.5), candidate("b", 0.6, 1))
+    a, b = (100.0 * c.correct[100.0] for c in m.candidates)
+    assert m.comparison.pair(0, 1).error == pytest.approx(1.5 * np.std(a - b, ddof=1) / np.sqrt(N))
+    fallen = a[:P] - 100 * m.candidates[0].correct_changed["spatial"].mean(1)
+    assert m.fall(m.candidates[0], "spatial").error == pytest.approx(np.std(fallen, ddof=1) / np.sqrt(P))
+
+
 def test_every_class_can_count_alike():
     few = np.concatenate([np.zeros(280, np.int64), np.ones(20, np.int64)])
     lazy = candidate("lazy", 0.5)

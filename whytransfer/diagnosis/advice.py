@@ -17,6 +17,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from whytransfer.diagnosis.out_of_fold import WIDEN
 from whytransfer.diagnosis.told_apart import Array, Comparison, Pair, picture_scores
 
 Right = NDArray[np.bool_]
@@ -67,7 +68,7 @@ class Measured:
     @cached_property
     def comparison(self) -> Comparison:
         """Of all candidates with all labels."""
-        return Comparison(self.scores(np.stack([c.correct[100] for c in self.candidates], axis=1)), self.seed)
+        return self._compared([c.correct[100] for c in self.candidates])
 
     def alone_over_largest(self, group: str) -> Pair:
         """What pose or colour alone tells of the labels, over always saying the largest class."""
@@ -83,8 +84,16 @@ class Measured:
         changed = 100.0 * candidate.correct_changed[group].mean(1)
         return Comparison(np.stack([clean, changed], axis=1), self.seed).pair(0, 1)
 
+    def interval(self, correct: Right) -> tuple[float, float, float]:
+        """An accuracy and the ends of its interval."""
+        alone = self._compared([correct])
+        return float(alone.means[0]), *alone.interval(0)
+
     def _pair(self, one: Right, other: Right) -> Pair:
-        return Comparison(self.scores(np.stack([one, other], axis=1)), self.seed).pair(0, 1)
+        return self._compared([one, other]).pair(0, 1)
+
+    def _compared(self, correct: Sequence[Right]) -> Comparison:
+        return Comparison(self.scores(np.stack(correct, axis=1)), self.seed, widen=WIDEN)
 
     @property
     def best(self) -> int | None:
