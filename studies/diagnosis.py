@@ -119,8 +119,8 @@ def detectors(specs: dict[str, str], out: Path, settings: dict[str, Any], a: arg
     folders = {name: out / f"detector-{name}" for name in list(chosen)[:2]}
     for name, folder in folders.items():
         whytransfer.transfer(backbone=chosen[name], task="detection", out=folder, **settings)
-    first = next(iter(folders.values()))
-    given = {"truth": first, "detections": list(folders.values()), "names": list(folders)}
+    found = [str(folder) for folder in folders.values()]
+    given = {"truth": found[0], "detections": found, "names": list(folders)}
     return whytransfer.diagnose_errors(out=out, draws=20 if a.small else 1000, **given)
 
 

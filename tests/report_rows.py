@@ -62,7 +62,7 @@ def study_rows(seeds: Sequence[int] = (0, 1, 2), backbones: Sequence[str] = tupl
                 more = {"data": f"scenes ({share} % of the labels)", "provenance": {"labels_percent": share}}
                 rows.append(row(name, "class", "top1", value, seed, **more))
     rows += [
-        row("", "masks", "best overlap", value, 0, stage="masks-quality", task="mask quality", model=engine)
+        row(engine, "masks", "best overlap", value, 0, stage="masks-quality", task="mask quality", model=engine)
         for engine, value in (("grid:5", 41.0), ("felzenszwalb", 55.5))
     ]
     return rows

@@ -70,6 +70,11 @@ def test_scenes_and_startup():
     assert "per million" in run("benchmarks/startup.py", "--small")
 
 
+def test_shards_are_opened_and_read():
+    said = run("benchmarks/shards.py", "--small")
+    assert "state bytes per image" in said and "shards: " in said and "folder: " in said
+
+
 def test_readouts_beside_scikit_learn():
     small = ("--repeats", 1, "--threads", 1, "--width", 8)
     said = run("benchmarks/readout.py", "--count", 400, "--warm", *small)

@@ -36,8 +36,8 @@ from whytransfer.commands.study import StudySettings
 from whytransfer.commands.transfer import TransferSettings
 from whytransfer.errors import InputError, RunError, unknown_name
 
-EXIT_CODES = """Exit codes: 0 done; 1 a run that cannot go on (what it saved is intact), or a defect of ours with its
-traceback; 2 a request or data that cannot be used; 130 stopped by Ctrl-C."""
+EXIT_CODES = """Exit codes: 0 done; 1 a run that cannot go on (what it saved is intact), cells of a study that
+failed, or a defect of ours with its traceback; 2 a request or data that cannot be used; 130 stopped by Ctrl-C."""
 DESCRIPTION = f"""Which pretraining will transfer to my task, and why?
 
   whytransfer demo                              the whole way on generated scenes, a few minutes, no download

@@ -23,7 +23,18 @@ def answered(tmp_path_factory):
     """Three backbones, a control, two tasks, from the command line with figures."""
     out = tmp_path_factory.mktemp("complementarity")
     given = ["diagnose", "complementarity", "--backbone", *SPECS, "--control", "random:resnet18:9", "--standardised"]
-    given += ["--task", "knn", "factors", "--train", TRAIN, "--test", TEST, "--size=24", "--draws=50", "--device=cpu"]
+    given += [
+        "--task",
+        "knn",
+        "kernel-readout",
+        "--train",
+        TRAIN,
+        "--test",
+        TEST,
+        "--size=24",
+        "--draws=50",
+        "--device=cpu",
+    ]
     code = call(*given, f"--out={out}", "--json")
     return code, out, [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
 
@@ -38,7 +49,7 @@ def test_every_part_is_there(answered):
     assert len(kinds["overlap"]) == 3 * (3 + 3)  # kappa, Jaccard and both wrong of classes; a correlation of the others
     assert len(kinds["rank"]) == 3 + 2 * 4 + 1 and {r["n"] for r in kinds["rank"]} == {3}
     assert sum(r["value"] for r in kinds["rank"]) == pytest.approx(12 * 13 / 2)
-    assert {r["task"] for r in rows} == {"complementarity", "knn", "factors"}
+    assert {r["task"] for r in rows} == {"complementarity", "knn", "kernel-readout"}
     figures = {path.name for path in (out / "figures").iterdir()}
     assert {
         f"{name}.{kind}" for name in ("alike", "gains", "ranks") for kind in ("svg", "pdf", "png", "csv")

@@ -1,11 +1,14 @@
 """Advice says what the numbers bear, and no more: winners, ties with what would break them, floors, needs."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from whytransfer.diagnosis.advice import Candidate, Measured, is_recommended, sentences
+from whytransfer.diagnosis.advice import Candidate, Measured, equally_fast, is_recommended, sentences
 from whytransfer.diagnosis.advice_results import answer_of, results_of
 
+SPEEDS = [(5.0, "resnet18"), (11.0, "resnet18"), (3.0, "resnet50")]
 N, P, V = 300, 50, 4
 LABELS = np.arange(N) % 3
 
@@ -56,6 +59,12 @@ def test_a_tie_says_so_and_how_many_pictures_would_break_it():
         assert lines[2] == "Of those tied b is 3.0 times as fast: prefer it where speed counts."
 
 
+def test_one_network_has_one_speed():
+    """Of two runs of one architecture the busier moment is not the slower network."""
+    made = [dataclasses.replace(candidate("abc"[i], 0.8, i, speed=v), arch=x) for i, (v, x) in enumerate(SPEEDS)]
+    assert [c.images_per_second for c in equally_fast(made)] == [11.0, 11.0, 3.0]
+
+
 def test_the_same_answers_are_called_that():
     lines = sentences(measured(candidate("a", 0.8), candidate("b", 0.8), FLOOR))
     assert lines[1] == "b is right on the very same pictures: nothing here can tell the two apart."
@@ -87,6 +96,14 @@ def test_what_the_labels_need_and_what_changes_cost():
     assert "colour alone tells some of the labels" in colour and "a is 0.0 points [0.0, 0.0] less often right" in colour
     fall = m.fall(m.candidates[0], "spatial")
     assert fall.low > 25 and fall.difference == pytest.approx(45, abs=12)
+
+
+def test_what_folds_share_widens_comparisons_of_readouts_and_not_the_fall_of_one():
+    m = measured(candidate("a", 0.9, falls=0.5), candidate("b", 0.6, 1))
+    a, b = (100.0 * c.correct[100.0] for c in m.candidates)
+    assert m.comparison.pair(0, 1).error == pytest.approx(1.5 * np.std(a - b, ddof=1) / np.sqrt(N))
+    fallen = a[:P] - 100 * m.candidates[0].correct_changed["spatial"].mean(1)
+    assert m.fall(m.candidates[0], "spatial").error == pytest.approx(np.std(fallen, ddof=1) / np.sqrt(P))
 
 
 def test_every_class_can_count_alike():

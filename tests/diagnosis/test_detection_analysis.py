@@ -144,7 +144,7 @@ def test_refusals(files, tmp_path, monkeypatch):
         diagnose_errors(**base, detections=files["good"], similar="cat,cow")
     assert not (tmp_path / "out").exists()  # nothing half-written
     monkeypatch.setitem(__import__("sys").modules, "altair", None)
-    with pytest.raises(InputError, match=r"whytransfer\[figures\]"):
+    with pytest.raises(InputError, match="figures need altair"):
         diagnose_errors(**{**base, "figures": True}, detections=files["good"])
 
 

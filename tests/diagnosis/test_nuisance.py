@@ -53,8 +53,9 @@ def test_pose_is_where_the_edges_are_and_which_way_they_run():
 
 
 @pytest.mark.parametrize(("planted", "blind"), [("appearance", "spatial"), ("spatial", "appearance")])
-def test_what_is_planted_is_found_by_its_own_numbers_alone(planted, blind, tmp_path):
+def test_what_is_planted_is_found_by_its_own_numbers_alone(planted, blind, tmp_path, monkeypatch):
     """Squares at a random place in a random colour; the label is the half of the colours, or of the places."""
+    monkeypatch.setattr("whytransfer.diagnosis.out_of_fold.CS", (1e-4, 1e-2, 1.0, 100.0))
     chance = np.random.default_rng(0)
     n = 120
     place, hue, labels = chance.integers(0, 2, n), chance.integers(0, 2, n), np.zeros(n, np.int64)

@@ -4,9 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from whytransfer.diagnosis.out_of_fold import CS, INNER_FOLDS, folds_for, largest_class, out_of_fold
+from whytransfer.diagnosis import out_of_fold as module
+from whytransfer.diagnosis.out_of_fold import INNER_FOLDS, folds_for, largest_class, out_of_fold
 from whytransfer.errors import InputError
 from whytransfer.tasks import logistic
+
+CS = module.CS[::4]  # three strengths of regularisation
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(module, "CS", CS)
 
 
 def made(n=60, classes=3, width=6, apart=1.5, seed=0):

@@ -54,6 +54,19 @@ def test_so_many_pictures_show_such_a_difference_in_four_of_five_cases():
     assert pilot.pair(0, 1).pictures_for(pilot.pair(0, 1).detectable) == 4000
 
 
+def test_wider_is_wider_about_the_same_values():
+    scores = np.random.default_rng(8).normal(size=(50, 3))
+    plain, wide = Comparison(scores), Comparison(scores, widen=1.5)
+    for one, other in ((plain.pair(0, 1), wide.pair(0, 1)),):
+        assert other.difference == one.difference and other.q == one.q
+        assert other.high - other.low == pytest.approx(1.5 * (one.high - one.low))
+        assert other.detectable == pytest.approx(1.5 * one.detectable)
+    best = int(plain.means.argmax())
+    assert 100 / 3 < wide.best_in(best) < plain.best_in(best)
+    (low, high), (lower, higher) = plain.interval(0), wide.interval(0)
+    assert (lower, higher) == pytest.approx(tuple(plain.means[0] + 1.5 * (end - plain.means[0]) for end in (low, high)))
+
+
 def test_the_leader_and_who_is_tied_with_it():
     chance = np.random.default_rng(5)
     scores = chance.normal([50.0, 70.0, 69.5, 20.0], 5.0, size=(200, 4))

@@ -429,14 +429,18 @@ def test_a_killed_packing_goes_on(photos, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         pack(Folder(photos), out, 4, die)
     assert not (out / "shards.json").exists()
-    (out / ".000002.tar.abcdefgh.tmp").touch()
+    for name in ("000002.tar", "packing.json"):  # what kills leave
+        (out / f".{name}.abcdefgh.tmp").touch()
     first = (out / "000000.tar").stat().st_mtime_ns
     with pytest.raises(InputError, match="holds an unfinished packing of other images, or of another --shard-size"):
         pack(Folder(photos), out, 5)
     assert pack(Folder(photos), out, 4).shards == 3 and not list(out.glob(".*.tmp"))
     assert (out / "000000.tar").stat().st_mtime_ns == first
     assert open_images(str(out)).fingerprint() == Folder(photos).fingerprint()
-    with pytest.raises(InputError, match="holds shards already"):
+    assert pack(Folder(photos), out, 4).images == 12  # a kill may come after the very last file
+    assert (out / "000000.tar").stat().st_mtime_ns == first
+    (photos / "cat" / "0.jpg").unlink()
+    with pytest.raises(InputError, match="holds shards of other images, or of another --shard-size"):
         pack(Folder(photos), out, 4)
 
 
@@ -615,3 +619,16 @@ def test_two_packings_of_one_folder(photos, tmp_path):
     with locked(tmp_path / "out" / ".lock"), pytest.raises(InputError, match="another process is packing into"):
         pack(Folder(photos), tmp_path / "out", 4)
     assert pack(Folder(photos), tmp_path / "out", 4).images == 12
+
+
+def test_shards_of_equal_names_in_two_folders_are_told_apart(tmp_path, monkeypatch):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        tar(tmp_path / folder / "x.tar", {f"{folder}.jpg": jpeg()})
+        os.utime(tmp_path / folder / "x.tar", ns=(10**18, 10**18))
+    found = []
+    for folder in ("one", "two"):
+        monkeypatch.chdir(tmp_path / folder)
+        images = open_images("x.tar")
+        found.append((list(images.names), images.stamp().files))
+    assert [names for names, _ in found] == [["one.jpg"], ["two.jpg"]] and found[0][1] != found[1][1]

@@ -30,7 +30,7 @@ QUICK = settings(database=None, deadline=None, max_examples=60, suppress_health_
 class Bytes:
     """A shard in memory."""
 
-    place = name = "x.tar"
+    place = identity = name = "x.tar"
     block, state, modified_ns = 1024, "", 0
 
     def __init__(self, content: bytes):

@@ -120,4 +120,4 @@ def test_the_command(photos, tmp_path, capsys):
     assert len(whytransfer.pack(images=str(photos), out=tmp_path / "two", shard_size=6)) == len(told)
     with pytest.raises(SystemExit, match="2"):
         main(["pack", "--images", str(photos), "--out", str(tmp_path / "out")])
-    assert "holds shards already" in capsys.readouterr().err
+    assert "holds shards of other images, or of another --shard-size" in capsys.readouterr().err

@@ -17,7 +17,7 @@ BREAKING = "</script><script>document.title='broken'</script>"
 IMAGE = "<img src=x onerror=\"document.title='broken'\">"
 NAMES = {"random": IMAGE, "depth": BREAKING, "hue similarity": "<b>hue</b> similarity"}
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-LOADED_MS = 120_000  # a busy machine draws slowly
+LOADED_MS = 240_000  # a busy machine draws slowly
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +40,14 @@ def page(report: Path, said: list[str]) -> Iterator[Any]:
         pytest.skip("no chromium on the path: the page is not tried in a browser")
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: no browser to drive")
     with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light", offline=True)
-        context.set_default_timeout(LOADED_MS)
+        context.set_default_timeout(60_000)
         found = context.new_page()
         found.on("console", lambda m: said.append(f"console: {m.text}") if m.type == "error" else None)
         found.on("pageerror", lambda error: said.append(f"error: {error}"))
         found.on("request", lambda r: said.append(f"request: {r.url}") if r.url != report.as_uri() else None)
-        found.goto(report.as_uri(), wait_until="domcontentloaded")
+        found.goto(report.as_uri(), wait_until="domcontentloaded", timeout=LOADED_MS)
         drawn(found, 1)
         yield found
         browser.close()
@@ -55,7 +55,7 @@ def page(report: Path, said: list[str]) -> Iterator[Any]:
 
 def drawn(page: Any, times: int) -> None:
     """Wait until all charts were drawn so many times."""
-    page.wait_for_function(f"Number(document.documentElement.dataset.drawn) >= {times}")
+    page.wait_for_function(f"Number(document.documentElement.dataset.drawn) >= {times}", timeout=LOADED_MS)
 
 
 def times_drawn(page: Any) -> int:
@@ -81,7 +81,7 @@ def test_every_chart_is_drawn(page: Any):
 def test_names_with_markup_are_text_in_tables_and_charts(page: Any):
     assert page.title() == "trade-off"
     assert IMAGE in visible(page, "#tasks tbody th") and BREAKING in visible(page, "h3")
-    assert any(IMAGE in text for text in visible(page, "#tasks svg text"))
+    assert any(text.startswith(IMAGE[:12]) for text in visible(page, "#tasks svg text"))  # long names are cut
     assert page.evaluate("document.querySelectorAll('img').length") == 0
     symbol = page.locator("#tasks figure.chart svg .mark-symbol path").first
     symbol.scroll_into_view_if_needed()
@@ -107,8 +107,10 @@ def test_every_link_has_what_it_leads_to(page: Any, report: Path):
         """() => {
             const numbers = JSON.parse(document.getElementById("evidence").textContent).numbers.length;
             const leads = (hash) => /^#n\\d/.test(hash)
-                ? hash.slice(1).split("+").every((n) => Number(n.slice(1)) < numbers) : document.getElementById(hash.slice(1));
-            return [...document.querySelectorAll("a[href]")].map((a) => a.getAttribute("href")).filter((h) => !leads(h));
+                ? hash.slice(1).split("+").every((n) => Number(n.slice(1)) < numbers)
+                : document.getElementById(hash.slice(1));
+            const links = [...document.querySelectorAll("main a[href]:not(.vega-actions a), nav a[href]")];
+            return links.map((a) => a.getAttribute("href")).filter((hash) => !leads(hash));
         }"""
     )
     assert broken == []
@@ -164,7 +166,7 @@ def test_light_and_dark(page: Any):
 
 
 def test_it_can_be_used_by_keyboard(page: Any):
-    page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
+    page.evaluate("document.body.tabIndex = -1; document.body.focus(); document.body.removeAttribute('tabindex')")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
     page.locator("#tasks td a.n").first.focus()
@@ -183,7 +185,7 @@ def test_it_can_be_used_by_keyboard(page: Any):
 def test_it_fits_a_phone_and_paper(page: Any):
     page.set_viewport_size({"width": 390, "height": 844})
     before = times_drawn(page)
-    page.reload(wait_until="domcontentloaded")
+    page.reload(wait_until="domcontentloaded", timeout=LOADED_MS)
     drawn(page, 1)
     assert before >= 1
     assert page.evaluate("document.documentElement.scrollWidth") == 390

@@ -31,8 +31,10 @@ def test_rows_that_differ_in_anything_but_the_seed_are_numbers_of_their_own():
     assert [number.index for number in numbers] == list(range(len(numbers)))
     told = {(n.item, n.metric, n.data, n.name) for n in numbers}
     assert len(told) == len(numbers)
-    engines = {number.name for number in numbers if not number.backbone}
-    assert engines == {"grid:5", "felzenszwalb"}  # which the backbone's empty name does not tell apart
+    engines = {number.name for number in numbers if not number.backbone_is_whole}
+    assert engines == {"grid:5", "felzenszwalb"}
+    bare = [{**r, "backbone": ""} for r in rows if r["item"] == "masks"]
+    assert {number.name for number in collect(bare)} == engines  # also where the table names no backbone
 
 
 def test_two_rows_that_only_their_value_tells_apart_are_said(capsys: pytest.CaptureFixture[str]):

@@ -4,43 +4,24 @@ import re
 
 import numpy as np
 import pytest
-import torch
 from chart_rows import row
+from inverted import inversions, keep_pictures, results
 
 from whytransfer.diagnosis import inverted_pictures
-from whytransfer.diagnosis.inversion import Inversions
 from whytransfer.errors import InputError
-from whytransfer.records import Result
 from whytransfer.report import slider
 
 HOSTILE = '<script>alert("1")</script>'
 
 
-def inversions(model, names, seed=0, side=32):
-    truth = torch.rand(len(names), 3, side, side, generator=torch.Generator().manual_seed(7))
-    made = torch.rand(1, *truth.shape, generator=torch.Generator().manual_seed(seed))
-    losses = torch.zeros(1, len(names), 2)
-    return Inversions((model,), names, truth, (None,) * len(names), made, losses, torch.ones(1, len(names)))
-
-
-def results(model, n):
-    def result(metric, each):
-        return Result(model, "d", "inversion", metric, 1.0, "%", "lower", n, 0, provenance={"each": each})
-
-    return [result("1 - MS-SSIM (3 scales)", [0.25] * n), result("coverage", [40.0] * n)]
-
-
 @pytest.fixture()
 def study(tmp_path):
     """Two backbones and two seeds in cells of a study, three pictures each, one of a hostile name."""
-    rows, names = [], ("cat", HOSTILE, "dog")
-    for backbone in ("first", "second & last"):
-        for seed in (1, 0):
-            model = f"cells/{backbone}/files"
-            rows.append(row(backbone, "inverted", "coverage", 1.0, seed, "diagnose-inversion", model=model))
-            folder = tmp_path / rows[-1]["folder"] / "files"
-            folder.mkdir(parents=True)
-            inverted_pictures.keep(inversions(model, names, seed), results(model, 3), folder)
+    rows = [
+        row(backbone, "inverted", "coverage", 1.0, seed, "diagnose-inversion", model=f"cells/{backbone}/files")
+        for backbone in ("first", "second & last") for seed in (1, 0)
+    ]  # fmt: skip
+    keep_pictures(rows, tmp_path, ("cat", HOSTILE, "dog"))
     return tmp_path, rows
 
 

@@ -75,7 +75,7 @@ def act(what: str, folder: Path) -> None:
         except OSError:
             raise RunError("the disk is full: x could not be written") from None
     if what == "wait":  # until the test says go, in the folder of the study
-        until = time.monotonic() + 60
+        until = time.monotonic() + 240
         while not (folder.parents[2] / ".go").exists() and time.monotonic() < until:
             time.sleep(0.05)
     if what == "stop":

@@ -75,64 +75,58 @@ def advise(**settings: Any) -> dict[str, Any]:
 def run(s: AdviseSettings) -> dict[str, Any]:
     """Wire the settings to objects; the answer as plain values, which is advice.json too."""
     from whytransfer.commands.labelled import LabelledPictures
-    from whytransfer.commands.result_files import keep, kept_results
+    from whytransfer.commands.result_files import keep, kept_results, signed
     from whytransfer.commands.transfer import sizes_of
     from whytransfer.diagnosis.advice_results import answer_of, results_of
     from whytransfer.memory import keep_freed_memory
     from whytransfer.runs import writable_folder, write_json
 
     keep_freed_memory()
-    backbones, left_out = _loaded(s)
+    specs, left_out = _candidates(s)
     writable_folder(s.out, make=False)
     kept_results(s.out)  # a file that is not ours is refused before the work
-    sizes = [s.size] * len(backbones) if s.size else sizes_of(list(backbones))
+    sizes = [s.size] * len(specs) if s.size else sizes_of(specs)
     pictures = LabelledPictures(s.images, s.labels, max(sizes), s.cache_gb, s.skip_unreadable)
     s.out.mkdir(parents=True, exist_ok=True)
-    m = _measured(s, pictures, backbones, dict(zip(backbones, sizes, strict=True)))
+    m = _measured(s, pictures, dict(zip(specs, sizes, strict=True)))
     for candidate in m.candidates:
-        content = _content(s, pictures, candidate.size_px, backbones[candidate.name])
-        keep(s.out, [_signed(r, content) for r in results_of(m, candidate, pictures.name)])
+        content = _content(s, pictures, candidate)
+        keep(s.out, [signed(r, content) for r in results_of(m, candidate, pictures.name)])
     answer = answer_of(m, pictures.name, pictures.classes, [*pictures.notes, *left_out])
     write_json(s.out / "advice.json", answer, "Free some space and run the same command again.")
     return answer
 
 
-def _measured(s: AdviseSettings, pictures: Any, backbones: Mapping[str, Any], sizes: Mapping[str, int]) -> Any:
-    """Every candidate on the same pictures."""
+def _measured(s: AdviseSettings, pictures: Any, sizes: Mapping[str, int]) -> Any:
+    """Every candidate on the same pictures; `sizes` are those of their views, by backbone string."""
     from whytransfer import progress
+    from whytransfer.backbones.load import load_backbone
+    from whytransfer.commands.pretrain import device_of
     from whytransfer.commands.transfer import is_untrained
-    from whytransfer.diagnosis.advice import Measured
+    from whytransfer.diagnosis.advice import Measured, equally_fast
     from whytransfer.diagnosis.candidates import measure
     from whytransfer.diagnosis.out_of_fold import largest_class
 
-    question = _question(s, pictures.labels)
+    question, device = _question(s, pictures.labels), device_of(s.device)
     alone = _alone(pictures.at(max(sizes.values())), question)
     candidates = []
-    with progress.bar("candidates: pictures seen and fitted", question.work * len(backbones)) as update:
+    with progress.bar("candidates: pictures seen and fitted", question.work * len(sizes)) as update:
         seen = _Seen(update)
-        for spec, backbone in backbones.items():
-            seen.what, size = spec, sizes[spec]
+        for spec, size in sizes.items():  # one in memory at a time
+            seen.what = spec
+            backbone = load_backbone(spec, device)
             candidates.append(measure(backbone, is_untrained(spec), pictures.at(size), size, question, seen))
     largest, per_class = largest_class(pictures.labels, question.fold), s.metric == "mean_per_class"
-    return Measured(candidates, pictures.labels, question.changed, largest, alone, per_class, s.seed)
+    return Measured(equally_fast(candidates), pictures.labels, question.changed, largest, alone, per_class, s.seed)
 
 
-def _content(s: AdviseSettings, pictures: Any, size_px: int, backbone: Any) -> dict[str, Any]:
+def _content(s: AdviseSettings, pictures: Any, candidate: Any) -> dict[str, Any]:
     """For provenance: what the pictures, the weights and the settings were."""
-    from whytransfer.backbones import fingerprint
-
-    images = str(pictures.at(size_px).fingerprint)
-    options = {"changed": s.changed, "views": s.views}
+    images = str(pictures.at(candidate.size_px).fingerprint)
     return {
-        "train_fingerprint": images, "test_fingerprint": images, "weights_sha256": fingerprint(backbone),
-        "options": options, "images": s.images, "notes": list(pictures.notes),
+        "train_fingerprint": images, "test_fingerprint": images, "weights_sha256": candidate.weights_sha256,
+        "options": {"changed": s.changed, "views": s.views}, "images": s.images, "notes": list(pictures.notes),
     }  # fmt: skip
-
-
-def _signed(result: Any, content: Mapping[str, Any]) -> Any:
-    from whytransfer.commands.result_files import signed
-
-    return signed(result, content)
 
 
 class _Seen:
@@ -146,15 +140,16 @@ class _Seen:
         self.update(self.done, self.what)
 
 
-def _loaded(s: AdviseSettings) -> tuple[dict[str, Any], list[str]]:
-    """{spec: backbone} of all candidates and their floors, and what was found that is no backbone (said)."""
+def _candidates(s: AdviseSettings) -> tuple[list[str], list[str]]:
+    """The backbone strings of candidates and their floors, and what was found that is no backbone (said).
+
+    Each is loaded once here, so that what cannot be is known before the work.
+    """
     from whytransfer.backbones.at_hand import backbones_below
     from whytransfer.backbones.load import load_backbone
-    from whytransfer.commands.pretrain import device_of
     from whytransfer.commands.transfer import is_untrained
     from whytransfer.progress import say
 
-    device = device_of(s.device)
     found = [spec for folder in s.candidates for spec in backbones_below(folder)]
     if not s.backbone and not found:
         where = " and ".join(str(folder) for folder in s.candidates)
@@ -162,22 +157,24 @@ def _loaded(s: AdviseSettings) -> tuple[dict[str, Any], list[str]]:
             (f"no run, export or weight file below {where}. " if where else "Nothing to choose among. ")
             + "Name backbones (--backbone runs/mine timm:NAME) or folders that hold some (--candidates FOLDER)."
         )
-    loaded = {spec: load_backbone(spec, device) for spec in s.backbone}
-    left_out = []
-    for spec in found:
+    arch, left_out = dict[str, str](), []
+    for spec in dict.fromkeys((*s.backbone, *found)):
         try:
-            loaded.setdefault(spec, load_backbone(spec, device))
+            backbone = load_backbone(spec)
         except InputError as error:
+            if spec in s.backbone:  # which was asked for by name
+                raise
             left_out.append(f"{spec} is no candidate: {error}")
             say(f"note: {left_out[-1]}")
-    for spec, backbone in loaded.items():
+            continue
+        arch[spec] = backbone.arch
         if backbone.note:
             say(f"note: {spec}: {backbone.note}")
-    if not loaded:
+    if not arch:
         raise InputError("nothing of what was found can be loaded as a backbone; see the notes above")
-    bare = {backbone.arch for spec, backbone in loaded.items() if is_untrained(spec)}
-    floors = {floor_of(backbone.arch) for backbone in loaded.values() if backbone.arch not in bare} - {""}
-    return {**loaded, **{spec: load_backbone(spec, device) for spec in sorted(floors)}}, left_out
+    bare = {arch[spec] for spec in arch if is_untrained(spec)}
+    floors = {floor_of(name) for name in arch.values() if name not in bare} - {""}
+    return [*arch, *sorted(floors - set(arch))], left_out
 
 
 def floor_of(arch: str) -> str:

@@ -6,6 +6,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+import tyro
+
 from whytransfer.errors import InputError, unknown_name
 
 HELP = """Print a script that lets the Tab key finish commands, settings and their values.
@@ -84,6 +86,8 @@ def _flags(settings: Any) -> list[str]:
     """--images --out ... of a settings class; of a switch that is on, the word that turns it off too."""
     found = ["--help", "--config"]
     for name, field in settings.model_fields.items():
+        if tyro.conf.Positional in field.metadata:
+            continue
         flag = "json" if name == "as_json" else name.replace("_", "-")
         found += [f"--{flag}"] + ([f"--no-{flag}"] if field.annotation is bool and field.default is True else [])
     return found

@@ -13,7 +13,6 @@ from pydantic import BeforeValidator, Field
 from whytransfer.commands.common import (
     Backbones,
     Settings,
-    digits_of,
     interval_text,
     one_is_enough,
     print_json,
@@ -285,20 +284,23 @@ def _pairs(results: Sequence[Any]) -> tuple[list[str], list[list[str]]]:
     for r in results:
         by_chance = r.provenance.get("by_chance")
         chance = "" if by_chance is None else f"{by_chance:.3f}"
-        rows.append([r.model, r.metric, f"{r.value:.3f} {interval_text(r)}".rstrip(), chance, f"{r.n:,}"])
+        what = f"{r.metric}, {r.data}"
+        rows.append([r.model, what, f"{r.value:.3f} {interval_text(r)}".rstrip(), chance, f"{r.n:,}"])
     return ["backbones", "", "value", "by chance", "images"], rows
 
 
 def _gains(results: Sequence[Any]) -> tuple[list[str], list[list[str]]]:
+    several = len({r.data for r in results}) > 1
     rows = []
     for r in results:
-        p, digits = r.provenance, digits_of(r)
+        p = r.provenance
+        score = f"{p['of_task']} {p['of_metric']}" + (f", {r.data}" if several else "")
         verdict = "better" if r.low > 0 else "WORSE" if r.high < 0 else "cannot be told apart"
         rows.append(
             [
-                r.model, f"{p['of_task']} {p['of_metric']}", f"{p['value_of_it']:.2f}",
+                r.model, score, f"{p['value_of_it']:.2f}",
                 f"{p['value_of_best_single']:.2f} {p['best_single']}",
-                f"{r.value:+.{digits}f} {r.unit} [{r.low:+.{digits}f}, {r.high:+.{digits}f}]", verdict,
+                f"{r.value:+.2f} {r.unit} [{r.low:+.2f}, {r.high:+.2f}]", verdict,
             ]
         )  # fmt: skip
     return ["fusion", "score", "its value", "best single member", "gain", ""], rows

@@ -48,6 +48,7 @@ class StudySettings(Settings):
       whytransfer study trade-off.yaml --out studies/trade-off --only "class/*" --budget 2h
       whytransfer study trade-off.yaml --out studies/trade-off --workers 4
       whytransfer study trade-off.yaml --out /shared/trade-off --on ray
+
     Then: whytransfer results DIR, whytransfer report DIR.
     """
 

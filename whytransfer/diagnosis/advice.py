@@ -9,6 +9,7 @@ Letters: N pictures, P of them changed, V changed views of each.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from whytransfer.diagnosis.out_of_fold import WIDEN
 from whytransfer.diagnosis.told_apart import Array, Comparison, Pair, picture_scores
 
 Right = NDArray[np.bool_]
@@ -38,6 +40,8 @@ class Candidate:
     size_px: int
     width: int
     millions: float  # of parameters
+    arch: str = ""
+    weights_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Measured:
     @cached_property
     def comparison(self) -> Comparison:
         """Of all candidates with all labels."""
-        return Comparison(self.scores(np.stack([c.correct[100] for c in self.candidates], axis=1)), self.seed)
+        return self._compared([c.correct[100] for c in self.candidates])
 
     def alone_over_largest(self, group: str) -> Pair:
         """What pose or colour alone tells of the labels, over always saying the largest class."""
@@ -80,8 +84,16 @@ class Measured:
         changed = 100.0 * candidate.correct_changed[group].mean(1)
         return Comparison(np.stack([clean, changed], axis=1), self.seed).pair(0, 1)
 
+    def interval(self, correct: Right) -> tuple[float, float, float]:
+        """An accuracy and the ends of its interval."""
+        alone = self._compared([correct])
+        return float(alone.means[0]), *alone.interval(0)
+
     def _pair(self, one: Right, other: Right) -> Pair:
-        return Comparison(self.scores(np.stack([one, other], axis=1)), self.seed).pair(0, 1)
+        return self._compared([one, other]).pair(0, 1)
+
+    def _compared(self, correct: Sequence[Right]) -> Comparison:
+        return Comparison(self.scores(np.stack(correct, axis=1)), self.seed, widen=WIDEN)
 
     @property
     def best(self) -> int | None:
@@ -102,6 +114,14 @@ class Measured:
         others = [i for i, c in enumerate(self.candidates) if not c.untrained and i != self.best]
         others.sort(key=lambda i: -self.comparison.means[i])
         return [i for i in others if self.comparison.pair(self.best, i).tied]
+
+
+def equally_fast(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The candidates with one speed per architecture and size, the best measured: other work slows some of them."""
+    best: dict[tuple[str, int], float] = {}
+    for c in candidates:
+        best[c.arch, c.size_px] = max(c.images_per_second, best.get((c.arch, c.size_px), 0.0))
+    return [dataclasses.replace(c, images_per_second=best[c.arch, c.size_px]) for c in candidates]
 
 
 def sentences(m: Measured) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,15 +10,15 @@ import numpy as np
 
 from whytransfer.diagnosis.advice import WORDS, Candidate, Measured, is_recommended, sentences
 from whytransfer.diagnosis.invariance import mean_interval
-from whytransfer.diagnosis.out_of_fold import CS, FOLDS, INNER_FOLDS
-from whytransfer.diagnosis.told_apart import DRAWS, Comparison, Pair, picture_scores
+from whytransfer.diagnosis.out_of_fold import CS, FOLDS, INNER_FOLDS, WIDEN
+from whytransfer.diagnosis.told_apart import DRAWS, Pair
 from whytransfer.records import Result
 
 TASK = "advise"
 METRICS = {"top1": False, "mean_per_class": True}  # whether every class counts alike
 METHOD = {
     "protocol": f"out of fold: {FOLDS} folds, {INNER_FOLDS} inner ones, {len(CS)} strengths of regularisation",
-    "interval": "bootstrap over pictures; neither the pretraining's seed nor the draw of the folds is covered",
+    "interval": f"over pictures, {WIDEN:.2f} times as wide for what folds share; the pretraining's seed is not covered",
     "bootstrap_draws": DRAWS,
 }
 
@@ -30,7 +31,7 @@ def results_of(m: Measured, c: Candidate, name: str) -> list[Result]:
         data = name if share == 100 else f"{name} ({share:g} % of the labels)"
         how = {**where, "labels_percent": share, "labelled_images": round(c.labelled[share])}
         for metric, per_class in METRICS.items():
-            value, low, high = _mean(picture_scores(c.correct[share], m.labels, per_class), m.seed)
+            value, low, high = dataclasses.replace(m, per_class=per_class).interval(c.correct[share])
             found.append(
                 Result(c.name, data, TASK, metric, value, "%", "higher", len(m.labels), m.seed, low, high, how)
             )
@@ -61,7 +62,7 @@ def answer_of(m: Measured, name: str, classes: Sequence[str], notes: Sequence[st
         "best": best,
         "tied_with_best": [m.candidates[i].name for i in m.tied_with_best()],
         "advice": sentences(m),
-        "largest_class": _row(*_mean(m.scores(m.largest), m.seed)),
+        "largest_class": _row(*m.interval(m.largest)),
         "alone": {word: _alone(m, group) for group, (word, _) in WORDS.items()},
         "candidates": [_candidate(m, i) for i in np.argsort(-m.comparison.means, kind="stable").tolist()],
         "notes": list(notes),
@@ -80,7 +81,7 @@ def _candidate(m: Measured, i: int) -> dict[str, Any]:
         "best_in_percent_of_draws": round(m.comparison.best_in(i), 1),
         "over_best": behind,
         "curve": [
-            {"percent": share, "pictures": round(c.labelled[share]), **_row(*_mean(m.scores(c.correct[share]), m.seed))}
+            {"percent": share, "pictures": round(c.labelled[share]), **_row(*m.interval(c.correct[share]))}
             for share in m.shares
         ],
         "ignores": {word: round(float(np.nanmean(c.offered[group])), 4) for group, (word, _) in WORDS.items()},
@@ -94,14 +95,8 @@ def _candidate(m: Measured, i: int) -> dict[str, Any]:
 
 def _alone(m: Measured, group: str) -> dict[str, Any]:
     """What pose or colour alone reaches, and that over the largest class."""
-    reached = _row(*_mean(m.scores(m.alone[group]), m.seed))
+    reached = _row(*m.interval(m.alone[group]))
     return {**reached, "over_largest_class": _difference(m.alone_over_largest(group))}
-
-
-def _mean(scores: np.ndarray, seed: int) -> tuple[float, float, float]:
-    """Of scores (N,): their mean and the interval over pictures."""
-    alone = Comparison(scores[:, None], seed)
-    return float(alone.means[0]), *alone.interval(0)
 
 
 def _row(value: float, low: float, high: float) -> dict[str, float]:

@@ -87,6 +87,8 @@ def measure(
         size_px=size_px,
         width=int(kept["width"]),
         millions=sum(p.numel() for p in backbone.parameters()) / 1e6,
+        arch=str(getattr(backbone, "arch", "")),
+        weights_sha256=fingerprint(backbone),
     )
 
 

@@ -118,7 +118,7 @@ def _bars(rows: Rows, x: str, key: str, order: Sequence[str]) -> Any:
 
 def _legend(names: Sequence[str]) -> Any:
     alt = figures.altair()
-    return alt.Legend(orient="bottom", columns=1, labelLimit=500, symbolOpacity=1) if len(names) > 1 else None
+    return alt.Legend(orient="top", columns=1, labelLimit=500, symbolOpacity=1) if len(names) > 1 else None
 
 
 def _titled(rows: Rows, title: str) -> Any:

@@ -99,13 +99,18 @@ def _cut(text: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFo
 
 
 STYLE = """
+:root { color-scheme: light dark }
 body { font: 14px/1.45 system-ui, sans-serif; color: #222; background: #fcfcfa; margin: 2em auto; max-width: 90em;
   padding: 0 1em }
 table { border-collapse: collapse; margin: 1em 0 } th, td { padding: .3em .7em; text-align: left; vertical-align: top }
-.numbers td { text-align: right; border-top: 1px solid #ddd } .numbers td:first-child { text-align: left }
-img { display: block; width: 224px; image-rendering: auto } .there { width: 112px; margin-top: 4px }
-small { color: #666; white-space: pre-line } th { overflow-wrap: anywhere; max-width: 16em }
+.numbers td { text-align: right; border-top: 1px solid #8885; white-space: nowrap }
+.numbers td:first-child { text-align: left } .numbers th { overflow-wrap: normal }
+img { display: block; width: clamp(112px, 16vw, 224px); image-rendering: auto }
+.there { width: clamp(56px, 8vw, 112px); margin-top: 4px }
+small { opacity: .75; white-space: pre-line } th { overflow-wrap: anywhere; max-width: 16em }
 .scroll { overflow-x: auto }
+@media (prefers-color-scheme: dark) { body { color: #e6e6e6; background: #15171a } }
+@media print { body { color: #000; background: none } .scroll { overflow: visible } tr { break-inside: avoid } }
 """
 
 

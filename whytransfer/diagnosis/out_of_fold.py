@@ -5,12 +5,15 @@ on the others, or on a share of their labels. So all pictures test, and every ba
 The readout is that of the task `readout` with fewer strengths of regularisation (one per decade) and inner folds
 (three): a small set is read out in seconds, and both choices are made without the pictures that are predicted.
 
-Each prediction is of a picture that was not trained on, but readouts of two folds share most of their pictures, so an
-interval over pictures is a little too narrow [Bengio & Grandvalet 2004]. Letters: N pictures, D features, K classes.
+Each prediction is of a picture that was not trained on, but readouts of two folds share most of their pictures, so what
+they have in common by chance does not cancel, and an interval over pictures alone is too narrow. WIDEN is the usual
+remedy, one more term in the variance [Nadeau & Bengio 2003, "Inference for the generalization error"].
+Letters: N pictures, D features, K classes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +29,7 @@ from whytransfer.tasks.labels import folds_of, part_of
 FOLDS, INNER_FOLDS = 5, 3
 CS = logistic.CS[::4]  # one per decade
 FEWEST = 10  # pictures
+WIDEN = math.sqrt(1 + FOLDS / (FOLDS - 1))  # of standard errors: 1 / J + test / training for 1 / J of J folds
 
 Labels = NDArray[np.int64]
 

@@ -53,11 +53,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Scores (N, C), the same pictures in each column; higher is better."""
+    """Scores (N, C), the same pictures in each column; higher is better.
+
+    `widen` multiplies all standard errors: for what the pictures do not show (out_of_fold.py).
+    """
 
     scores: Array
     seed: int = 0
     draws: int = DRAWS
+    widen: float = 1.0
 
     @cached_property
     def _drawn(self) -> Array:
@@ -71,8 +75,8 @@ class Comparison:
         return self.scores.mean(0)
 
     @cached_property
-    def errors(self) -> Array:
-        """(C, C) standard errors of the differences."""
+    def _errors(self) -> Array:
+        """(C, C) standard errors of the differences, over pictures alone."""
         covariance = np.cov(self.scores, rowvar=False).reshape(self.scores.shape[1], -1)
         spread = covariance.diagonal()
         variance = np.maximum(spread[:, None] + spread - 2 * covariance, 0)
@@ -83,13 +87,13 @@ class Comparison:
     def q(self) -> float:
         """Half width of all intervals together, in standard errors; that of a single pair is never undercut."""
         alone = float(stats.t.ppf(0.975, len(self.scores) - 1))
-        above = np.triu(self.errors > 0, 1).nonzero()
+        above = np.triu(self._errors > 0, 1).nonzero()
         if not len(above[0]):
             return alone
         off = self._drawn - self.means
         largest = np.zeros(self.draws)
         for a, b in zip(*above, strict=True):
-            np.maximum(largest, np.abs(off[:, a] - off[:, b]) / self.errors[a, b], out=largest)
+            np.maximum(largest, np.abs(off[:, a] - off[:, b]) / self._errors[a, b], out=largest)
         return max(alone, float(np.quantile(largest, 0.95)))
 
     @property
@@ -99,7 +103,7 @@ class Comparison:
 
     def pair(self, one: int, other: int) -> Pair:
         """One candidate over the other."""
-        difference, error = float(self.means[one] - self.means[other]), float(self.errors[one, other])
+        difference, error = float(self.means[one] - self.means[other]), float(self.widen * self._errors[one, other])
         half = self.q * error
         return Pair(difference, difference - half, difference + half, error, self.q, len(self.scores))
 
@@ -110,12 +114,14 @@ class Comparison:
 
     def interval(self, candidate: int) -> tuple[float, float]:
         """(low, high) of the mean of one candidate, 95 % by itself."""
-        low, high = bootstrap.percentiles(self._drawn[:, candidate])
+        mean = self.means[candidate]
+        low, high = mean + self.widen * (bootstrap.percentiles(self._drawn[:, candidate]) - mean)
         return float(low), float(high)
 
     def best_in(self, candidate: int) -> float:
         """Per cent of the draws in which this candidate is ahead of all others; equal means share."""
-        first = self._drawn >= self._drawn.max(1, keepdims=True) - 1e-12
+        drawn = self.means + self.widen * (self._drawn - self.means)
+        first = drawn >= drawn.max(1, keepdims=True) - 1e-9
         return float(100 * (first[:, candidate] / first.sum(1)).mean())
 
 

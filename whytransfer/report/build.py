@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from whytransfer.errors import InputError
+from whytransfer.report import slider
 from whytransfer.report.answers import answers
 from whytransfer.report.charts import specs
 from whytransfer.report.evidence import evidence
@@ -64,7 +65,7 @@ def build(
         claims=claims,
         overview=overview(tables),
         task_tables=[table for table in tables if table.stage == "transfer"],
-        sections=_sections(drawn, tables),
+        sections=_sections(drawn, {"inversion": slider.drawn(rows, folder, [n.name for n in numbers])}, tables),
         evidence=evidence(numbers, folder, page, made_by),
         method=METHOD,
         command=command,
@@ -79,17 +80,19 @@ def _drawn(
     """{section: its charts}"""
     found: dict[str, list[Drawn]] = {}
     for chart, spec in specs(numbers, list(learning_points(rows, folder)), claims):
-        found.setdefault(chart.section, []).append(Drawn(chart.name, chart.title, chart.reading, spec))
+        found.setdefault(chart.section, []).append(Drawn(f"chart-{chart.name}", chart.title, chart.reading, spec))
     return found
 
 
-def _sections(drawn: Mapping[str, Sequence[Drawn]], tables: Iterable[Table]) -> list[Section]:
+def _sections(
+    drawn: Mapping[str, Sequence[Drawn]], pieces: Mapping[str, Sequence[str]], tables: Iterable[Table]
+) -> list[Section]:
     by_anchor: dict[str, list[Table]] = {}
     for table in tables:
         if table.stage != "transfer":
             by_anchor.setdefault(OF_STAGE[table.stage], []).append(table)
     return [
-        Section(anchor, title, charts=drawn.get(anchor, ()), tables=by_anchor.get(anchor, ()))
+        Section(anchor, title, drawn.get(anchor, ()), pieces.get(anchor, ()), by_anchor.get(anchor, ()))
         for anchor, title in SECTIONS.items()
         if anchor in drawn or anchor in by_anchor
     ]
@@ -97,7 +100,8 @@ def _sections(drawn: Mapping[str, Sequence[Drawn]], tables: Iterable[Table]) -> 
 
 def _lead(rows: Sequence[Row], numbers: Sequence[Number]) -> str:
     """ "6 backbones, 5 tasks and diagnoses, 3 seeds: 210 numbers from 90 runs" """
-    backbones, items = ({getattr(n, name) for n in numbers} - {""} for name in ("backbone", "item"))
+    backbones = {number.backbone for number in numbers if number.backbone_is_whole}
+    items = {number.item for number in numbers} - {""}
     seeds, cells = ({row[name] for row in rows} for name in ("seed", "folder"))
     return (
         f"{_counted(backbones, 'backbone')}, {len(items)} tasks and diagnoses, {_counted(seeds, 'seed')}: "

@@ -102,8 +102,8 @@ class Number:
 
     @property
     def backbone_is_whole(self) -> bool:
-        """Whether this is of one backbone or fusion."""
-        return bool(self.backbone) and not self.is_difference
+        """Whether this is of one backbone or fusion: no difference, and no engine that makes regions."""
+        return bool(self.backbone) and not self.is_difference and self.rows[0]["stage"] != "masks-quality"
 
 
 def collect(rows: Iterable[Row]) -> list[Number]:

@@ -14,12 +14,14 @@
   const isRows = (value) => Array.isArray(value) && value.some((row) => row && typeof row === "object" && ("backbone" in row || "item" in row));
   const filtered = (value) => {  // the specification with the rows that are shown
     if (isRows(value)) return value.filter((row) => shown("backbone", row.backbone) && shown("item", row.item));
-    if (Array.isArray(value)) return value.map(filtered);
+    if (Array.isArray(value)) return value.map((v) => [v, filtered(v)]).filter(([v, left]) => !emptied(v, left)).map(([, left]) => left);
     if (value && typeof value === "object") return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, filtered(v)]));
     return value;
   };
   const countRows = (value) => isRows(value) ? value.length : value && typeof value === "object"
     ? Object.values(value).reduce((sum, v) => sum + countRows(v), 0) : 0;
+
+  const emptied = (value, left) => countRows(value) > 0 && countRows(left) === 0;  // a panel of which no row is left
 
   async function draw(chart) {
     const plot = chart.figure.querySelector(".plot");
@@ -28,9 +30,8 @@
     const key = JSON.stringify(spec);
     if (key === chart.drawn) return;
     chart.drawn = key;
-    const nothing = countRows(chart.spec) > 0 && countRows(spec) === 0;
-    chart.figure.hidden = nothing;
-    if (nothing) return;
+    chart.figure.hidden = emptied(chart.spec, spec);
+    if (chart.figure.hidden) return;
     if (chart.view) chart.view.finalize();
     // SVG, because its text takes the colour of the page (currentColor): light, dark and print need no new drawing.
     // ast: expressions are interpreted, not compiled, so that the page's policy need not allow eval

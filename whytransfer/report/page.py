@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from importlib import metadata, resources
 from typing import Any
 
+from whytransfer.report import slider
 from whytransfer.report.answers import Answer
 from whytransfer.report.effects import effect_cells
 from whytransfer.report.numbers import Number, interval_text, of_unit, plain
@@ -68,7 +69,7 @@ class Page:
 
 def html(page: Page) -> str:
     """The file's content."""
-    scripts = [libraries(), _own("page.js")]
+    scripts = [libraries(), _own("page.js"), slider.script()]
     anchors = _contents(page)
     return _template().render(
         vars(page),
@@ -132,13 +133,14 @@ def _finite(value: Any) -> Any:
 
 @functools.cache
 def libraries() -> str:
-    """Vega, Vega-Lite and Vega-Embed in one script of 0.9 MB; drawing alone, without a way to load anything."""
+    """Vega, Vega-Lite and Vega-Embed in one script of 0.9 MB; what they load is up to a specification, and the page's
+    policy allows them nothing."""
     from whytransfer.figures import altair
 
     altair()
     import vl_convert
 
-    return str(vl_convert.javascript_bundle())
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
 def _own(name: str) -> str:

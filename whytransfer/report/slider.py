@@ -165,7 +165,7 @@ white-space:nowrap;vertical-align:bottom}
 
 
 def script() -> str:
-    """What makes the slider work; without it the control does nothing, so it is best hidden there."""
+    """What moves the original over the inversions; without it the pictures are still chosen and compared by eye."""
     return (
         'for (const input of document.querySelectorAll("input.wipe"))\n'
         '  input.addEventListener("input", () =>\n'

@@ -48,7 +48,8 @@ class OnRay:
         has = ray.cluster_resources()
         cores, gpus = int(has.get("CPU", 1)), int(has.get("GPU", 0))
         self.most = workers or gpus or cores
-        cpus = max(1, cores // self.most)
+        largest = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=1)
+        cpus = max(1, min(cores // self.most, largest))  # what no single machine has would be waited for for ever
         self.task = ray.remote(max_retries=RETRIES, num_cpus=cpus, num_gpus=min(1, gpus))(on_ray)
         self.running: dict[Any, tuple[str, float]] = {}
 
@@ -74,9 +75,11 @@ class OnRay:
             return self.ray.get(task)
         except self.ray.exceptions.TaskCancelledError:
             return Outcome(name, "stopped", time.monotonic() - began)
+        except self.ray.exceptions.RayTaskError as error:  # outside the stage, whose failures are outcomes
+            return Outcome(name, "failed", time.monotonic() - began, f"its process could not run it: {error.cause!r}")
         except self.ray.exceptions.RayError as error:
             first = str(error).strip().split("\n")[0]
-            message = f"its process or machine died {RETRIES + 1} times, or could not run it ({first})"
+            message = f"its process or machine died {RETRIES + 1} times ({first})"
             return Outcome(name, "failed", time.monotonic() - began, message)
 
     def stop(self) -> list[Outcome]:

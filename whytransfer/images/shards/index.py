@@ -74,7 +74,7 @@ def index_of(source: Source, cache: Path) -> ShardIndex:
     An index of another state of the shard, or a damaged one, is not used. Raises InputError as Tar does, and for
     members of a sample that are not side by side, for a class that is no number, and where there is no image.
     """
-    kept = cache / f"{hashlib.blake2b(source.place.encode(errors='surrogateescape'), digest_size=16).hexdigest()}.index"
+    kept = cache / f"{hashlib.blake2b(os.fsencode(source.identity), digest_size=16).hexdigest()}.index"
     beside = source.index()
     for content, state, where in ((beside, None, f"{source.place}.index"), (_read(kept), source.state, str(kept))):
         if content is not None and (known := _known(content, source, state, where)) is not None:

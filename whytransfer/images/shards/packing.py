@@ -53,7 +53,8 @@ class Packed:
 def pack(images: ImageSet, folder: Path, per_shard: int, progress: Progress | None = None) -> Packed:
     """Write the images, with labels and annotations, as shards of `per_shard` images into `folder`.
 
-    Killed anywhere, the same call goes on: a shard is there as a whole or not at all. Encoded images are copied byte
+    Killed anywhere, the same call goes on: a shard is there as a whole or not at all; where all are there it does
+    nothing. Encoded images are copied byte
     for byte, so the fingerprint of the shards is that of the files; others become PNG.
     Raises InputError for a folder that holds something else, and for an image that cannot be read.
     """
@@ -62,7 +63,7 @@ def pack(images: ImageSet, folder: Path, per_shard: int, progress: Progress | No
         if not mine:
             raise InputError(f"another process is packing into {folder}; wait for it or choose another --out.")
         card = _card_of(images, per_shard)
-        _start(images, folder, card, per_shard)
+        _start(folder, card)
         source = _Packer(images, card["annotated"])
         for k, shard in enumerate(card["shards"]):
             begin, end = k * per_shard, min((k + 1) * per_shard, len(images))
@@ -95,30 +96,30 @@ def _card_of(images: ImageSet, per_shard: int) -> dict[str, Any]:
         "semantic_classes": list(pixel_classes(images)) if "semantic" in kinds else [],
         "eyes": getattr(getattr(source, "annotations", None), "eyes", None),
         "notes": notes,
+        "per_shard": per_shard,
+        "packed_from": images.stamp().files if isinstance(images, Encoded) else images.fingerprint(),
         "shards": [f"{k:06d}.tar" for k in range(-(-len(images) // per_shard))],
     }
     return card | ({"depth_unit": source.depth_unit} if hasattr(source, "depth_unit") else {})
 
 
-def _start(images: ImageSet, folder: Path, card: dict[str, Any], per_shard: int) -> None:
+def _start(folder: Path, card: dict[str, Any]) -> None:
     """Note what is being packed; InputError where the folder is full of other things or of another packing."""
     held = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    state = images.stamp().files if isinstance(images, Encoded) else images.fingerprint()
-    told = json.loads(json.dumps({**card, "per_shard": per_shard, "state": state}))
-    unfinished = folder / _UNFINISHED
-    if CARD in held:
-        raise InputError(f"{folder} holds shards already: choose another --out, or delete it.")
-    if _UNFINISHED in held:
-        if json.loads(unfinished.read_text()) != told:
-            raise InputError(
-                f"{folder} holds an unfinished packing of other images, or of another --shard-size (or the images "
-                "have changed since): choose another --out, or delete it."
-            )
-        remove_asides(folder, [CARD, *(name for shard in card["shards"] for name in (shard, shard + INDEX_SUFFIX))])
-        return
-    if held:
+    told = next((name for name in (CARD, _UNFINISHED) if name in held), None)
+    if told is None and held:
         raise InputError(f"{folder} is not empty: it holds {', '.join(held[:5])}. Choose another --out.")
-    _write_json(unfinished, told)
+    if told is None:
+        _write_json(folder / _UNFINISHED, card)
+    elif json.loads((folder / told).read_text()) != json.loads(json.dumps(card)):
+        what = "shards" if told == CARD else "an unfinished packing"
+        raise InputError(
+            f"{folder} holds {what} of other images, or of another --shard-size (or the images have changed since): "
+            "choose another --out, or delete it."
+        )
+    remove_asides(
+        folder, [CARD, _UNFINISHED, *(name for shard in card["shards"] for name in (shard, shard + INDEX_SUFFIX))]
+    )
 
 
 def _write(path: Path, source: _Packer, part: range) -> None:

@@ -20,7 +20,8 @@ T = TypeVar("T")
 class Source(Protocol):
     """A file that is read by place. Raises RunError where that fails, so that no image is skipped for it."""
 
-    place: str  # path or URL
+    place: str  # path or URL, as it was given
+    identity: str  # the same from any working folder
     name: str  # the last part of it
     size: int  # bytes
     block: int  # bytes that cost hardly more than one
@@ -42,7 +43,7 @@ class Local:
     block = 1 << 16
 
     def __init__(self, place: str) -> None:
-        self.place, self.name = place, os.path.basename(place)
+        self.place, self.identity, self.name = place, os.path.realpath(place), os.path.basename(place)
         try:
             stat = os.stat(place)
             with open(place, "rb"):
@@ -77,7 +78,8 @@ class Remote:
     block = 4 << 20
 
     def __init__(self, place: str) -> None:
-        self.place, self.name = place, place.rstrip("/").rsplit("/", 1)[-1]
+        self.place = self.identity = place
+        self.name = place.rstrip("/").rsplit("/", 1)[-1]
         self._files, self._path = file_system(place)
         info = self._tried(lambda: self._files.info(self._path))
         if not isinstance(info.get("size"), int):
@@ -142,7 +144,14 @@ def optional(place: str) -> bytes | None:
         path = Path(place)
         return path.read_bytes() if path.is_file() else None
     files, path_there = file_system(place)
-    return tried(lambda: files.cat_file(path_there) if files.exists(path_there) else None, place)
+
+    def ask() -> bytes | None:
+        try:
+            return files.cat_file(path_there)
+        except (FileNotFoundError, PermissionError):  # of a bucket that may not be listed S3 says the latter
+            return None
+
+    return tried(ask, place)
 
 
 def tried(ask: Callable[[], T], place: str) -> T:
