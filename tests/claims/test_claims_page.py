@@ -1,4 +1,4 @@
-"""docs/claims.md lists the claims as they are; `python tests/claims/test_page.py` writes its table again."""
+"""docs/claims.md lists the claims as they are; `python tests/claims/test_claims_page.py` writes its table again."""
 
 from pathlib import Path
 
