@@ -28,10 +28,10 @@ ONCE: Mapping[str, Any] = {
         "backbones": list(BACKBONES),
     },
     "detect": {
-        "task": "detection", **LARGER, "architecture": "fpn", "budget": 0.002, "fit_batch": 4, "backbones": PAIR,
+        "task": "detection", **LARGER, "architecture": "fpn", "budget": 0.0005, "fit_batch": 4, "backbones": PAIR,
     },
-    "segment": {"task": "segmentation", **LARGER, "budget": 0.001, "fit_batch": 8, "backbones": PAIR},
-    "depth": {"task": "depth", **LARGER, "budget": 0.001, "fit_batch": 8, "backbones": PAIR},
+    "segment": {"task": "segmentation", **LARGER, "budget": 0.0003, "fit_batch": 8, "backbones": PAIR},
+    "depth": {"task": "depth", **LARGER, "budget": 0.0003, "fit_batch": 8, "backbones": PAIR},
 }  # fmt: skip
 LOOKS: Mapping[str, Any] = {
     "errors": {"diagnose": "errors", "of": "detect", "draws": 100, "figures": False},

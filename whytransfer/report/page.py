@@ -133,13 +133,14 @@ def _finite(value: Any) -> Any:
 
 @functools.cache
 def libraries() -> str:
-    """Vega, Vega-Lite and Vega-Embed in one script of 0.9 MB; drawing alone, without a way to load anything."""
+    """Vega, Vega-Lite and Vega-Embed in one script of 0.9 MB; what they load is up to a specification, and the page's
+    policy allows them nothing."""
     from whytransfer.figures import altair
 
     altair()
     import vl_convert
 
-    return str(vl_convert.javascript_bundle())
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
 def _own(name: str) -> str:

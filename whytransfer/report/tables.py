@@ -52,11 +52,6 @@ class Table:
     def is_wide(self) -> bool:
         return len(self.columns) > WIDE
 
-    @property
-    def of_images(self) -> bool:
-        """Whether some ranks rest on test images alone, because there is one seed."""
-        return any(column.ranks and column.first.over == "test images" for column in self.columns)
-
 
 def tables_of(numbers: Iterable[Number]) -> list[Table]:
     """One table per item, in the order of the study; differences of two backbones are no rows of it."""
@@ -139,8 +134,8 @@ def overview(tables: Sequence[Table]) -> Overview | None:
     columns = [main_column(table) for table in tasks]
     if not columns:
         return None
-    names = max((table.backbones for table in tasks), key=len)
-    names = [*names, *dict.fromkeys(name for table in tasks for name in table.backbones if name not in names)]
+    most = max((table.backbones for table in tasks), key=len)
+    names = [*most, *dict.fromkeys(name for table in tasks for name in table.backbones if name not in most)]
     means = _mean_ranks([column for column in columns if len(column.cells) > 1], names)
     ranges = rank_ranges(means, "lower") if len(means) > 1 and len(next(iter(means.values()))) > 1 else {}
     rows = [
