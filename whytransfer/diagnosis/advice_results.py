@@ -37,11 +37,11 @@ def results_of(m: Measured, c: Candidate, name: str) -> list[Result]:
             )
     for group in WORDS:
         alike, fall = c.offered[group], m.fall(c, group)
-        low, high = (round(end, 6) if end is not None else None for end in mean_interval(alike, DRAWS, m.seed))
+        ends = mean_interval(alike, DRAWS, m.seed)
         how, n = {**where, "group": group}, len(alike)
         value = float(np.nanmean(alike))
         found += [
-            Result(c.name, name, TASK, f"{group} similarity", value, "cosine", "higher", n, m.seed, low, high, how),
+            Result(c.name, name, TASK, f"{group} similarity", value, "cosine", "higher", n, m.seed, *ends, how),
             Result(
                 c.name, name, TASK, f"fall under {group} changes", fall.difference, "%", "lower", n, m.seed,
                 fall.low, fall.high, how,

@@ -35,11 +35,10 @@ class Relabelled(EncodedSubset):
 
     def stamp(self) -> Stamp:
         """The state of the files, and how they are labelled: another table is another set."""
-        files = super().stamp()
+        whole = super().stamp()
         told = repr(self.classes).encode(errors="surrogateescape") + self.labels.tobytes()
-        return dataclasses.replace(files, **{
-            name: digest(getattr(files, name).encode() + told).hex() for name in ("files", "sizes")
-        })  # fmt: skip
+        files, sizes = (digest(text.encode() + told).hex() for text in (whole.files, whole.sizes))
+        return Stamp(files, sizes, whole.newest_ns)
 
 
 def labelled_by(images: Any, table: Path | str) -> tuple[Relabelled, tuple[str, ...]]:
