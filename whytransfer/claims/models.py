@@ -84,8 +84,8 @@ def _other_images(setup: Setup) -> Models:
     found[on("default", "tenth")] = {**contrastive, "images": setup.tenth, "iterations": steps}
     found[on("supervised", "tenth")] = {**supervised, "images": setup.tenth, "iterations": steps}
     for name, settings in (("base", setup.base_classes), ("identities", setup.identities)):
-        for learner, method in (("default", "contrastive"), ("supervised", "supervised"), ("exemplar", "exemplar")):
-            found[on(learner, name)] = {**_usual(setup, method), **settings}
+        for learner, usual in (("default", "contrastive"), ("supervised", "supervised"), ("exemplar", "exemplar")):
+            found[on(learner, name)] = {**_usual(setup, usual), **settings}
     return found
 
 
