@@ -31,7 +31,7 @@ ONCE: Mapping[str, Any] = {
         "task": "detection", **LARGER, "architecture": "fpn", "budget": 0.0005, "fit_batch": 4, "backbones": PAIR,
     },
     "segment": {"task": "segmentation", **LARGER, "budget": 0.0003, "fit_batch": 8, "backbones": PAIR},
-    "depth": {"task": "depth", **LARGER, "budget": 0.0003, "fit_batch": 8, "backbones": PAIR},
+    "depth": {"task": "depth", **LARGER, "budget": 0.0001, "fit_batch": 8, "backbones": PAIR},
 }  # fmt: skip
 LOOKS: Mapping[str, Any] = {
     "errors": {"diagnose": "errors", "of": "detect", "draws": 100, "figures": False},
