@@ -140,6 +140,17 @@ def test_regions_that_lack_and_regions_that_would_be_ignored_are_refused_before_
         whytransfer.pretrain(images="nowhere", method="detcon-s", out=tmp_path / "run")
     with pytest.raises(InputError, match="--masks grid:5: moco-v2 looks at whole images and would ignore them"):
         whytransfer.pretrain(images="nowhere", method="moco-v2", masks="grid:5", out=tmp_path / "run")
+    for masks, said in (
+        ("gird:5", "no folder of that name here, 'gird:5'. Did you mean 'grid'"),
+        ("made/regions", "is no store of regions: it does not exist"),
+        ("grid:0", "give 1 to 15 cells along a side"),
+        ("annotated:nowhere.json", "no such file or folder: nowhere.json"),
+        ("mcg:nofile", "ranking nofile: there is no such file"),
+    ):
+        with pytest.raises(InputError, match=said):
+            whytransfer.pretrain(images="nowhere", method="detcon-s", masks=masks, out=tmp_path / "run")
+    with pytest.raises(InputError, match="nowhere"):  # a ranking is not learnt for pictures that are not there
+        whytransfer.pretrain(images="nowhere", method="detcon-s", masks="mcg", out=tmp_path / "run")
     check_masks("grid", "detcon-b", ("regions",))
     check_masks(None, "supervised", ("labels",))
 
