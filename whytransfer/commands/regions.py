@@ -146,6 +146,25 @@ def say_how_coarse(backbone: str, size_px: int) -> None:
         )
 
 
+def say_how_many_are_bare(regions: Any) -> None:
+    """A note where pictures have no region, which then teach nothing; InputError where all looked at have none.
+
+    A loss of 0 would be all there is to see of it.
+    """
+    bare, looked_at = regions.bare()
+    every = "" if looked_at == len(regions) else f" that were looked at, evenly spread over {len(regions):,},"
+    if bare == looked_at:
+        raise InputError(
+            f"none of the {looked_at:,} pictures{every} has a region ({regions.recipe}), so there is nothing to learn "
+            "from. Annotate them; DetCon also learns from what an engine finds, such as --masks felzenszwalb."
+        )
+    if bare:
+        progress.say(
+            f"note: {bare:,} of the {looked_at:,} pictures{every} have no region: they count as pictures seen and "
+            "teach nothing. Leave them out; DetCon also learns from what an engine finds, such as --masks felzenszwalb."
+        )
+
+
 def cell_px(backbone: str) -> int:
     """Side of the part of a view that one cell of the last map stands for."""
     return 8 if backbone.endswith("-small") else 32
