@@ -114,7 +114,7 @@ def test_opencv_finds_segments_of_the_same_kind():
     assert len(ours) / 2 <= len(fast) <= 2 * len(ours)
 
 
-@pytest.mark.parametrize("name, module", [("skimage", "skimage.segmentation"), ("fast", "cv2.ximgproc.segmentation")])
+@pytest.mark.parametrize("name, module", [("skimage", "skimage.segmentation"), ("opencv", "cv2.ximgproc.segmentation")])
 def test_a_missing_library_is_named(monkeypatch, name, module):
     monkeypatch.setitem(__import__("sys").modules, module, None)
     with pytest.raises(InputError, match=r"pip install 'whytransfer\[masks\]'"):
