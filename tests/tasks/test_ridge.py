@@ -60,7 +60,7 @@ def test_the_whole_grid_on_repeated_and_dependent_features_is_that_of_scikit_lea
 
 @pytest.mark.parametrize("standardise", [True, False])
 def test_few_samples_cost_their_number_and_are_fitted_as_scikit_learn_does(standardise: bool, monkeypatch):
-    """300 features of 40 samples, a constant and a repeated one among them, at every alpha of the grid but the least."""
+    """300 features, a constant and a repeated one among them, at every alpha of the grid but the least."""
     x, y = problem(40, 300, seed=5)
     x[:, 0], x[:, 1] = 3.0, x[:, 2]
     sizes, eigh = [], torch.linalg.eigh
