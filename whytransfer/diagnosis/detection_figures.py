@@ -56,9 +56,9 @@ def cost_rows(results: Iterable[Result]) -> Rows:
 
 def sensitivity_rows(results: Iterable[Result]) -> Rows:
     """Normalised AP by group of objects, with that of all objects of the same classes, and which these are."""
-    results, found = list(results), []
-    speaking = results[0].provenance["classes_with_enough"] if results else {}
-    for row in _rows(results, False):
+    known, found = list(results), list[dict[str, Any]]()
+    speaking = known[0].provenance["classes_with_enough"] if known else {}
+    for row in _rows(known, False):
         words = row["metric"].removeprefix("normalised AP50 ").split(" ", 1)
         if row["metric"].startswith("normalised AP50 ") and len(words) == 2:
             kinds = speaking[words[0]]
