@@ -4,7 +4,7 @@ Question   The same pretraining in 32 bits and in bfloat16 (weights, statistics,
            are the losses of each epoch, and the kNN accuracy at the end, beside the distance between two seeds?
 Command    uv run python studies/precision.py --images data/tiny_imagenet_40.zip --out runs/precision
 Minutes    20 on two cores; --small: 160 pictures, four epochs, 2
-Expect     losses within 2 %, closer than those of two seeds; a repeated run equal in every digit
+Expect     losses within some per cent, closer than those of two seeds; a repeated run equal in every digit
 
 Prints a row per epoch and a verdict, and writes OUT/precision.jsonl. The pictures are the first so many of each class.
 """

@@ -93,7 +93,8 @@ def _attempt(job: Job, store: StudyFolder, card: dict[str, Any], began: float) -
         how = "disk full" if is_disk_full(error) else "failed"
         return ended(how, str(error), traceback.format_exc())
     except Exception as error:  # a defect of ours, or of memory: told with its traceback, and the others go on
-        return ended("failed", f"{type(error).__name__}: {error}{_advice(error)}", traceback.format_exc())
+        advice = _advice(error)
+        return ended("failed", f"{type(error).__name__}: {error}{advice}", traceback.format_exc().rstrip() + advice)
     return Outcome(name, "finished", seconds)
 
 

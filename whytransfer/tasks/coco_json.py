@@ -41,10 +41,14 @@ def read_truth(source: Truth | Path | str) -> Truth:
     _ids([item for item in truth["annotations"] if isinstance(item, Mapping) and "id" in item], f"{where}: annotations")
     annotations: list[dict[str, Any]] = []
     for item in truth["annotations"]:
-        _known(item, images, categories, f"{where}: annotation {item.get('id')}")
-        _box(item.get("bbox"), f"{where}: annotation {item.get('id')}")
+        name = f"{where}: annotation {item.get('id') if isinstance(item, Mapping) else ''}".rstrip()
+        _known(item, images, categories, name)
+        _box(item.get("bbox"), name)
         area = item.get("area", item["bbox"][2] * item["bbox"][3])
-        annotations.append({**item, "id": len(annotations) + 1, "area": area, "iscrowd": int(item.get("iscrowd", 0))})
+        if not isinstance(area, int | float) or not math.isfinite(area):
+            raise InputError(f"{name} has the area {area!r}, no number.")
+        crowd = int(bool(item.get("iscrowd", 0)))
+        annotations.append({**item, "id": len(annotations) + 1, "area": area, "iscrowd": crowd})
     return {"images": list(truth["images"]), "annotations": annotations, "categories": list(truth["categories"])}
 
 
