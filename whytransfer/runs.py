@@ -25,6 +25,7 @@ from safetensors.torch import save as safetensors_bytes
 
 from whytransfer.errors import InputError
 from whytransfer.files import atomic_write, locked, remove_asides, writable_folder
+from whytransfer.parsing import json_of
 
 WRITTEN = ("card.json", "config.yaml", "checkpoint.pt", "metrics.jsonl", "backbone.safetensors")
 GO_ON = (
@@ -42,7 +43,7 @@ def write_json(path: Path, content: Any, advice: str = GO_ON) -> None:
 def read_card(path: Path) -> dict[str, Any]:
     """The card of a pretraining run; InputError for a damaged file and for a card of something else."""
     try:
-        card = json.loads(path.read_text())
+        card = json_of(path.read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as a run's card: {error}. Choose another --out.") from None
     if not (isinstance(card, dict) and isinstance(card.get("config"), dict) and isinstance(card.get("finished"), bool)):
