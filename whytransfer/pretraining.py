@@ -116,6 +116,7 @@ class Pretraining:
         self.state = State()
         self._speeds: list[float] = []
         self._wait_s = 0.0
+        self._scalars: dict[str, Tensor] = {}  # of the last step, on the device
         self._stop = Stop()
         self._good: int | None = None  # step of the checkpoint on disk, whose losses and weights are finite
 
@@ -200,11 +201,12 @@ class Pretraining:
         merged = {k: (torch.cat if outs[0][k].ndim else torch.stack)([o[k] for o in outs]) for k in outs[0]}
         average_statistics(self.method)
         self.method.after_step(merged, self.state.step / self.steps)
-        return self._joined(merged["loss"].mean())
+        self._scalars = {k: self._joined(merged[k].mean()) for k in merged if not outs[0][k].ndim}
+        return self._scalars["loss"]
 
-    def _joined(self, loss: Tensor) -> Tensor:
+    def _joined(self, value: Tensor) -> Tensor:
         """The mean over processes, so that all of them log, and stop at, the same number."""
-        return loss if self.fabric.world_size == 1 else self.fabric.all_reduce(loss, reduce_op="mean")  # type: ignore
+        return value if self.fabric.world_size == 1 else self.fabric.all_reduce(value, reduce_op="mean")  # type: ignore
 
     def _views(self, indices: np.ndarray, epoch: int) -> Views:
         pixels = pictures(self.pixels, indices)
@@ -251,7 +253,8 @@ class Pretraining:
             update(self.state.step, f"loss {float(loss):.3f}  {progress.rate(speed)}")
             if self.state.step % max(10, every) == 0:
                 lr = optimizer.param_groups[0]["lr"]
-                self._log({"loss": float(loss), "lr": lr, "images_per_second": speed})
+                said = {k: float(v) for k, v in self._scalars.items()}  # loss, and what else the method tells of itself
+                self._log({**said, "lr": lr, "images_per_second": speed})
 
     def _log(self, values: dict[str, float]) -> None:
         """Into TensorBoard's file; RunError where the disk is full, which its logger would call another thing."""
