@@ -58,7 +58,7 @@ DESCRIPTION = f"""Which pretraining will transfer to my task, and why?
 Every command explains itself: whytransfer COMMAND --help. Settings can come from a file: --config FILE.yaml
 (what is typed behind it wins). --json prints one object per result on standard output; what is said on the way goes to
 standard error, --quiet leaves it out. Piped output has no colours (nor has any with NO_COLOR=1).
-whytransfer --version; whytransfer completion bash (or zsh) prints what lets the Tab key finish commands.
+whytransfer --version; whytransfer completion bash (or zsh, fish) prints what lets the Tab key finish commands.
 
 {EXIT_CODES}
 """

@@ -90,7 +90,7 @@ class RunFolder:
             )
 
     def _refuse_other(self, config: Mapping[str, Any]) -> None:
-        before = self.card["config"]
+        before = {k: v for k, v in self.card["config"].items() if k != "world_size"}  # decided the weights once
         keys = sorted(k for k in before.keys() | config.keys() if before.get(k) != config.get(k))
         if keys:
             lines = "\n".join(f"  {k}: {before.get(k)!r} there, {config.get(k)!r} asked for" for k in keys)
@@ -118,7 +118,9 @@ class RunFolder:
 
     def changed_versions(self, now: Mapping[str, str]) -> list[str]:
         """ "threads: 2 then, 1 now" for each entry of `versions()` that is not what the card says."""
-        then = self.card.get("versions", {})
+        then = dict(self.card.get("versions", {}))
+        if "world_size" in self.card["config"]:  # where cards had it before it could change
+            then.setdefault("processes", str(self.card["config"]["world_size"]))
         keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
         return [f"{key}: {then.get(key)} then, {now.get(key)} now" for key in keys]
 

@@ -43,7 +43,6 @@ def make_card(
         "recipe": views,
         "lr": training.lr_per_256 * training.batch / 256,
         "precision": fabric._precision.precision,
-        "world_size": fabric.world_size,
         "device": fabric.device.type,
         "cache_px": 2 * s.size if s.cache_px is None else s.cache_px,
         **{f"{s.method}.{key}": value for key, value in options.items()},
@@ -61,7 +60,7 @@ def make_card(
         "std": backbone.std.tolist(),
         "data": {"spec": s.images, "name": pixels.name, "images": len(pixels), "classes": len(pixels.classes)},
         "command": command_line(),
-        "versions": versions(),
+        "versions": versions() | {"processes": str(fabric.world_size)},
     }
 
 
