@@ -29,7 +29,15 @@ ELSEWHERE = ("pip", "uv", "torchrun", "sbatch", "srun", "ray", "tensorboard")  #
 
 # command's module -> settings that replace those of the page
 LEAST: dict[str, dict[str, Any]] = {
-    "pretrain": {"size": 16, "batch": 8, "epochs": 1, "iterations": None, "warmup_epochs": 0.0, "backbone": "resnet18"},
+    "pretrain": {
+        "size": 16,
+        "batch": 8,
+        "epochs": 1,
+        "iterations": None,
+        "warmup_epochs": 0.0,
+        "backbone": "resnet18",
+        "devices": 1,
+    },  # a second process would start the tests again
     "transfer": {"size": 16},
     "doctor": {"size": 16, "batch": 8, "seconds": 0.1},
     "show": {"count": 2},
