@@ -36,8 +36,8 @@ LEAST: dict[str, dict[str, Any]] = {
         "iterations": None,
         "warmup_epochs": 0.0,
         "backbone": "resnet18",
-        "devices": 1,
-    },  # a second process would start the tests again
+        "devices": 1,  # a second process would start the tests again
+    },
     "transfer": {"size": 16},
     "doctor": {"size": 16, "batch": 8, "seconds": 0.1},
     "show": {"count": 2},
