@@ -39,6 +39,7 @@ LEAST: dict[str, dict[str, Any]] = {
         "devices": 1,  # a second process would start the tests again
     },
     "transfer": {"size": 16},
+    "study": {"calibrate": False},
     "doctor": {"size": 16, "batch": 8, "seconds": 0.1},
     "show": {"count": 2},
     "show_masks": {"size": 96, "count": 1},
