@@ -79,6 +79,7 @@ def test_the_checks_run_what_the_readme_says():
         "ruff check",
         "ruff format --check",
         "mypy",
+        "mkdocs build --quiet --strict",
         "uv build",
         "whytransfer demo",
     ):

@@ -39,7 +39,7 @@ class ResultsSettings(Settings):
 def results(folder: Path | str, sql: str | None = None, **settings: Any) -> list[dict[str, Any]]:
     """Rows of a study, or of a query on them; keywords are the fields of ResultsSettings.
 
-    results("study", "SELECT item, max(value) AS best FROM results GROUP BY item")[0]["best"]
+    `results("study", "SELECT item, max(value) AS best FROM results GROUP BY item")[0]["best"]`
     """
     columns, rows = run(ResultsSettings.made_from({"folder": folder, "sql": sql, **settings}))
     return [dict(zip(columns, row, strict=True)) for row in rows]

@@ -99,7 +99,7 @@ class Answer:
 def run_study(study: Mapping[str, Any] | Path | str, out: Path | str, **settings: Any) -> list[dict[str, Any]]:
     """Run a study given as a mapping or a file; keywords are the fields of StudySettings. Returns its rows.
 
-    run_study({"backbones": {"r": "random:resnet18"}, "tasks": {...}}, out="study")[0]["value"]
+    `run_study({"backbones": {"r": "random:resnet18"}, "tasks": {...}}, out="study")[0]["value"]`
     Raises RunError at the end where cells failed; what else was made is kept.
     """
     answer = answer_of(study, out, **settings)
