@@ -151,15 +151,10 @@ def run(s: PretrainSettings) -> dict[str, Any]:
     from whytransfer.commands.data import opened
     from whytransfer.loading import check_parts
     from whytransfer.pretraining import Plan, Pretraining
-    from whytransfer.runs import writable_folder
     from whytransfer.views.engine import Viewer
     from whytransfer.views.recipes import recipe
 
-    writable_folder(s.out, make=False)
-    paper = known_method(s.method)
-    check_masks(s.masks, s.method, paper.needs)
-    check_masks_are_there(s.masks)
-    given_options(s)  # refuses a misspelt or foreign one before any image is read
+    paper = _checked_method(s)
     views = views_for(recipe(recipe_for(s.recipe or paper.recipe, paper)), paper.views)
     images = opened(s.images)
     method, training, options = ready(s, images)  # refuses what cannot be trained before anything is decoded
@@ -189,6 +184,18 @@ def run(s: PretrainSettings) -> dict[str, Any]:
         monitor = _monitor(s, pixels, val, fabric) if s.monitor else None
         result = Pretraining(method, pixels, viewer, plan, folder, fabric, monitor, regions, boxes).fit()
     return _summary(s.out, result) if fabric.is_global_zero else {}
+
+
+def _checked_method(s: PretrainSettings) -> Any:
+    """The method, once all is refused that can be before an image is read: a misspelt option, missing regions."""
+    from whytransfer.runs import writable_folder
+
+    writable_folder(s.out, make=False)
+    paper = known_method(s.method)
+    check_masks(s.masks, s.method, paper.needs)
+    check_masks_are_there(s.masks)
+    given_options(s)
+    return paper
 
 
 def _to_watch(s: PretrainSettings, images: Any) -> Any:
