@@ -15,11 +15,10 @@ from whytransfer.report.look import (
     data,
     each,
     look,
-    names_of,
     point,
     tooltip,
 )
-from whytransfer.report.numbers import Number, of_unit, words
+from whytransfer.report.numbers import Number, names_of, of_unit, words
 
 Panel = tuple[str, Sequence[Number]]  # title, numbers of one unit
 
