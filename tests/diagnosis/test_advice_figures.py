@@ -62,7 +62,7 @@ def test_without_shares_there_is_no_curve(answer, tmp_path):
 
 
 def test_names_of_backbones_are_text(answer, tmp_path):
-    answer["candidates"][0]["backbone"] = name = "<b>a</b>&\"'"
+    answer["candidates"][0]["backbone"] = name = "<b>a & \"b\" 'c'"
     advice_figures.draw(answer, tmp_path)
     assert "<b>" not in (tmp_path / "advice.svg").read_text()
     assert next(csv.DictReader((tmp_path / "labels.csv").open()))["backbone"] == name

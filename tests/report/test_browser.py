@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import re
 import shutil
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from inverted import keep_pictures
-from report_rows import CLAIMS, renamed, study_rows, written
+from report_rows import CLAIMS, data_of, renamed, study_rows, written
 
 import whytransfer
 
@@ -109,8 +106,7 @@ def test_a_number_opens_its_values_its_run_and_its_command(page: Any, report: Pa
 
 
 def test_every_link_has_what_it_leads_to(page: Any, report: Path):
-    packed = re.search(r'id="data">([^<]+)<', report.read_text())
-    evidence = json.loads(zlib.decompress(base64.b64decode(packed.group(1))))["evidence"]
+    evidence = data_of(report)["evidence"]
     broken = page.evaluate(
         """(numbers) => {
             const leads = (hash) => /^#n\\d/.test(hash)

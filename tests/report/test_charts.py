@@ -1,6 +1,7 @@
 """Charts show the numbers that they should, on paper of any colour, and each can be drawn."""
 
 import json
+import re
 
 import pytest
 from chart_rows import CLAIMS, FUSED, GOOD, PRETRAINED, RANDOM, chart_rows, row
@@ -75,6 +76,14 @@ def test_panels_share_one_legend(numbers, curves):
         found = set(legends(specification))
         assert len(found) == len({channel for channel, _ in found}), chart.name
         assert len({legend for _, legend in found}) <= 1, chart.name
+
+
+def test_without_intervals_no_chart_draws_them(curves):
+    """Vega warns of an axis whose field has no value at all."""
+    bare = collect([{**r, "low": None, "high": None} for r in chart_rows((0,), FEW)])
+    effects = [{**effect, "low": None, "high": None} for effect in CLAIMS[0]["effects"]]
+    for chart, specification in charts.specs(bare, curves, [{**CLAIMS[0], "effects": effects}]):
+        assert not re.search(r'"field": "([xy]_)?(low|high)"', json.dumps(specification)), chart.name
 
 
 def test_a_study_of_nothing_has_no_chart():

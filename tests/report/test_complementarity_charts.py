@@ -15,11 +15,16 @@ def numbers():
 
 
 def points_of(chart, field):
-    found = []
-    for panel in chart.to_dict(validate=False)["concat"]:
-        values = [layer["data"]["values"] for layer in panel["layer"] if "data" in layer] or [panel["data"]["values"]]
-        found += [p for rows in values for p in rows if field in p]
-    return found
+    """Rows with a field, wherever they are inside a specification."""
+
+    def walk(part):
+        values = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+        if isinstance(part, dict) and field in part and "shown" in part:
+            yield part
+        for value in values:
+            yield from walk(value)
+
+    return list(walk(chart.to_dict(validate=False)))
 
 
 def test_pairs_are_a_square_of_names(numbers):

@@ -9,7 +9,7 @@ from whytransfer.diagnosis.detection_figures import WORDS
 from whytransfer.diagnosis.grids import GROUPS
 from whytransfer.figures import altair
 from whytransfer.report.dots import dots
-from whytransfer.report.look import LABEL_PX, PANEL_PX, STEP_PX, Point, beside, data, look, point, tooltip
+from whytransfer.report.look import LABEL_PX, PANEL_PX, STEP_PX, Point, beside, data, look, point, tooltip, where_known
 from whytransfer.report.numbers import Number, names_of, words
 from whytransfer.report.tables import labels_percent
 
@@ -109,9 +109,10 @@ def _scatter(points: Sequence[Point], channels: Mapping[str, Any]) -> Any:
     x_title, y_title = "spatial invariance (cosine)", "appearance invariance (cosine)"
     scale = alt.Scale(zero=False, padding=20)
     base = alt.Chart(data(points)).encode(href="href:N", tooltip=tooltip(), color=channels["color"])
+    bar = base.mark_rule(strokeWidth=2)
     layers = (
-        base.mark_rule(strokeWidth=2).encode(x=alt.X("x_low:Q", title=x_title), x2="x_high:Q", y="y:Q"),
-        base.mark_rule(strokeWidth=2).encode(y=alt.Y("y_low:Q", title=y_title), y2="y_high:Q", x="x:Q"),
+        *where_known(bar.encode(x=alt.X("x_low:Q", title=x_title), x2="x_high:Q", y="y:Q"), points, "x_low"),
+        *where_known(bar.encode(y=alt.Y("y_low:Q", title=y_title), y2="y_high:Q", x="x:Q"), points, "y_low"),
         base.mark_point(filled=True, size=90, opacity=1).encode(
             x=alt.X("x:Q", title=x_title, scale=scale),
             y=alt.Y("y:Q", title=y_title, scale=scale),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from whytransfer.figures import PALETTE, altair
-from whytransfer.report.look import LABEL_PX, PANEL_PX, STEP_PX, Point, beside, data
+from whytransfer.report.look import LABEL_PX, PANEL_PX, STEP_PX, Point, beside, data, where_known
 from whytransfer.report.numbers import interval_text, of_unit, plain
 from whytransfer.report.task_charts import zero_line
 
@@ -80,9 +80,10 @@ def _panel(unit: str, points: Sequence[Point]) -> Any:
     shape = alt.Shape(
         "verdict:N", title="verdict", scale=alt.Scale(domain=order, range=[VERDICTS[v][1] for v in order])
     )
+    bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=x_title), x2="high:Q", color=colour)
     layers = [
         zero_line(),
-        base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=x_title), x2="high:Q", color=colour),
+        *where_known(bars, points),
         base.mark_point(filled=True, size=64, opacity=1).encode(
             x=alt.X("value:Q", title=x_title), color=colour, shape=shape
         ),

@@ -91,6 +91,11 @@ def _in_order(names: Sequence[str], chosen: set[str]) -> list[str]:
     return [name for name in names if name in chosen]
 
 
+def where_known(layer: Any, points: Sequence[Point], field: str = "low") -> list[Any]:
+    """A layer that draws a field, in a list; none where no point has a value of it: Vega warns of an axis without."""
+    return [layer] if any(p[field] is not None for p in points) else []
+
+
 def data(points: Sequence[Mapping[str, Any]]) -> Any:
     """Points as the inline data of a chart."""
     return altair().Data(values=[dict(p) for p in points])

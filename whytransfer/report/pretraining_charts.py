@@ -11,7 +11,7 @@ from typing import Any
 from whytransfer.errors import InputError
 from whytransfer.figures import altair
 from whytransfer.report.dots import axis, dots
-from whytransfer.report.look import PANEL_PX, Point, beside, data, look, point, tooltip
+from whytransfer.report.look import PANEL_PX, Point, beside, data, look, point, tooltip, where_known
 from whytransfer.report.numbers import Number, names_of
 from whytransfer.report.tables import main_column
 from whytransfer.report.task_charts import transfers
@@ -84,9 +84,10 @@ def _steps(points: Sequence[Point], channels: Mapping[str, Any], y_title: str) -
     base = alt.Chart(data(points)).encode(x=x, color=channels["color"])
     y = alt.Y("value:Q", title=y_title, scale=alt.Scale(zero=False))
     told = tooltip(("backbone", "backbone"), ("method", "method"), ("rung", "views"))
+    bars = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", title=y_title), y2="high:Q")
     layers = (
         base.mark_line(strokeWidth=1.5).encode(y=y, order="step:Q"),
-        base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", title=y_title), y2="high:Q"),
+        *where_known(bars, points),
         base.mark_point(filled=True, size=56, opacity=1).encode(
             y=y, href="href:N", tooltip=told, shape=channels["shape"]
         ),

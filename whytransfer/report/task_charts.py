@@ -18,6 +18,7 @@ from whytransfer.report.look import (
     look,
     point,
     tooltip,
+    where_known,
 )
 from whytransfer.report.numbers import Number, digits, interval_text, names_of, of_unit, plain
 from whytransfer.report.tables import Table, labels_percent, main_column, tables_of
@@ -61,8 +62,9 @@ def _curve(points: Sequence[Point], channels: Mapping[str, Any], y_title: str) -
     base = alt.Chart(data(points)).encode(x=x, color=channels["color"])
     y = alt.Y("value:Q", title=y_title, scale=alt.Scale(zero=False))
     told = tooltip(("backbone", "backbone"), ("percent", "% of the labels"))
+    bands = base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title=y_title), y2="high:Q")
     layers = (
-        base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title=y_title), y2="high:Q"),
+        *where_known(bands, points),
         base.mark_line(strokeWidth=2).encode(y=y),
         base.mark_point(filled=True, size=56, opacity=1).encode(
             y=y, href="href:N", tooltip=told, shape=channels["shape"]
@@ -86,9 +88,11 @@ def fusion_gains(numbers: Sequence[Number]) -> Any | None:
         base = alt.Chart(data(points)).encode(y=y, yOffset=offset, tooltip=told, href="href:N")
         x = alt.X("value:Q", title=x_title)
         high = len({p["item"] for p in points}) * (8 + 14 * len({p["backbone"] for p in points}))
+        low = alt.X("low:Q", title=x_title)
+        bars = base.mark_rule(strokeWidth=2).encode(x=low, x2="high:Q", color=channels["color"])
         layers = (
             zero_line(),
-            base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=x_title), x2="high:Q", color=channels["color"]),
+            *where_known(bars, points),
             base.mark_point(filled=True, size=64, opacity=1).encode(x=x, **channels),
         )
         panels.append(alt.layer(*layers).properties(width=PANEL_PX + 40, height=high))
@@ -165,8 +169,9 @@ def _for_time(points: Sequence[Point], channels: Mapping[str, Any], y_title: str
     x = alt.X("minutes:Q", title="minutes of pretraining", scale=alt.Scale(zero=True))
     told = tooltip(("backbone", "backbone"), ("minutes", "minutes"))
     base = alt.Chart(data(points)).encode(x=x, href="href:N", tooltip=told, color=channels["color"])
+    bars = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", title=y_title), y2="high:Q")
     layers = (
-        base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", title=y_title), y2="high:Q"),
+        *where_known(bars, points),
         base.mark_point(filled=True, size=64, opacity=1).encode(
             y=alt.Y("value:Q", title=y_title, scale=alt.Scale(zero=False)), shape=channels["shape"]
         ),
