@@ -58,4 +58,6 @@ def test_its_tables_are_by_kind_and_its_pairs_no_backbones(numbers):
     compared = {n.backbone for n in of_backbones(numbers)}
     assert not compared & {*GAINS, *(f"{a} with {b}" for a, b in PAIRS)} and "moco 5" in compared
     names = names_of(numbers)
+    of_few = names_of([n for n in numbers if n.item == "fusion" or n.backbone in ("random", "moco 5")])
+    assert of_few[:2] == ["random", "moco 5"]  # in the study's order, though the fusions are more
     assert names.index("mcg") < min(names.index(f"{a} with {b}") for a, b in PAIRS)  # pairs come last

@@ -148,9 +148,10 @@ def names_of(numbers: Iterable[Number]) -> list[str]:
     """
     by_item: dict[tuple[Any, ...], dict[str, None]] = {}
     for number in numbers:
-        kind = number.is_of_two, not number.backbone_is_whole
+        own_fusions = number.rows[0]["stage"] == "diagnose-complementarity"  # which are not the study's
+        kind = number.is_of_two, not number.backbone_is_whole, own_fusions
         by_item.setdefault((*kind, str(number.rows[0].get("study", "")), number.item), {})[number.name] = None
-    fullest = sorted(by_item.items(), key=lambda entry: (entry[0][:2], -len(entry[1])))  # stable: else as in the study
+    fullest = sorted(by_item.items(), key=lambda entry: (entry[0][:3], -len(entry[1])))  # stable: else as in the study
     return list(dict.fromkeys(name for _, names in fullest for name in names))
 
 

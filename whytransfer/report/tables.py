@@ -150,7 +150,8 @@ def overview(tables: Sequence[Table]) -> Overview | None:
     columns = [main_column(table) for table in tasks]
     if not columns:
         return None
-    names = names_of(number for column in columns for number in column.cells.values())
+    most = max((table.backbones for table in tasks), key=len)
+    names = [*most, *dict.fromkeys(name for table in tasks for name in table.backbones if name not in most)]
     means = _mean_ranks([column for column in columns if len(column.cells) > 1], names)
     ranges = rank_ranges(means, "lower") if len(means) > 1 and len(next(iter(means.values()))) > 1 else {}
     rows = [
