@@ -63,6 +63,8 @@ def ours(name: str, images: str, seconds: float) -> dict[str, float]:
         method, views, method.defaults, torch.device("cpu"), p.has_bf16(torch.device("cpu")), seconds / 3
     )
     times = [BATCH / s for s in run._speeds[3:]]  # the compilation's start
+    if not times:
+        raise SystemExit(f"{seconds:.0f} s were too short for four steps: --seconds {4 * seconds:.0f}")
     rate = BATCH * len(times) / sum(times)
     return {"end_to_end": rate, "ready_tensors": ready, "share_of_ready": rate / ready, "cache_s": cache_s}
 
@@ -99,6 +101,8 @@ def lightly(name: str, images: str, seconds: float, epochs: int = 10**6, save: P
             break
         schedule.step()
         print(f"epoch {epoch + 1}/{epochs}  loss {loss.item():.3f}  {last - began:.0f} s", file=sys.stderr, flush=True)
+    if len(times) <= 3:
+        raise SystemExit(f"{seconds:.0f} s were too short for four steps: --seconds {4 * seconds:.0f}")
     if save:
         torch.save({"backbone." + k: v for k, v in step.trained[0].state_dict().items()}, save)
     return {

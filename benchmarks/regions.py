@@ -30,7 +30,7 @@ from whytransfer.masks.coding import decode
 from whytransfer.masks.making import Maker
 from whytransfer.memory import keep_freed_memory
 
-ENGINES = ("grid:5", "felzenszwalb", "felzenszwalb:500,1000,1500", "felzenszwalb-fast", "felzenszwalb-skimage")
+ENGINES = ("grid:5", "felzenszwalb", "felzenszwalb:500,1000,1500", "felzenszwalb-opencv", "felzenszwalb-skimage")
 WIDE, HIGH = 500, 375
 WANTED = 7.4  # images/s per core of felzenszwalb
 

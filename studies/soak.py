@@ -1,8 +1,8 @@
 """Does a kill at any moment lose anything? Work is killed with SIGKILL and continued, fifty times.
 
-Question   Training (a checkpoint is written at every step), building a pixel cache, making regions, packing shards:
-           does each, killed at a random moment and started again, end as if it had never been stopped? Is every file
-           that a kill leaves behind whole or absent?
+Question   Training (a checkpoint is written at every step), building a pixel cache, making regions, packing shards, a
+           study (a pretraining, a fusion, a task on three backbones): does each, killed at a random moment and started
+           again, end as if it had never been stopped? Is every file that a kill leaves behind whole or absent?
 Command    uv run python studies/soak.py --kills 50 --out runs/soak
 Minutes    10 on two cores; --small: one kill of each kind
 Expect     every line ends in "equal"; no file is broken. Exit code 1, and the trial's folder kept, where one is not.
@@ -11,7 +11,7 @@ The work of a kind is done once without a kill and timed. Then, as often as need
 started again, perhaps killed again, and at last left to end. Every second kill comes at a time drawn evenly between 0
 and the whole duration; the others as soon as a file that is just being written aside (".NAME.xxxxxxxx.tmp", or a cache
 entry in the making) is seen for the n-th time, n drawn, so that writing is hit far more often than by its share of the
-time. Weights, losses, pixels, regions and shards are compared bit for bit.
+time. Weights, losses, pixels, regions, shards and a study's rows (all but speed and memory) are compared bit for bit.
 """
 
 from __future__ import annotations
@@ -42,12 +42,15 @@ from whytransfer import progress
 from whytransfer.images import Folder
 from whytransfer.images.cache import PixelCache
 from whytransfer.masks import RegionStore
+from whytransfer.study.store import StudyFolder
 
 # what the work imports on its way, here once for all its processes
 NEEDED = (
     "lightning_fabric.loggers", "torch.utils.tensorboard", "whytransfer.pretraining", "whytransfer.views.engine",
     "whytransfer.methods", "whytransfer.masks.making", "whytransfer.images.shards", "whytransfer.commands.pretrain",
-    "whytransfer.commands.masks", "whytransfer.commands.pack",
+    "whytransfer.commands.masks", "whytransfer.commands.pack", "whytransfer.commands.study",
+    "whytransfer.commands.study_stages", "whytransfer.commands.study_plan", "whytransfer.commands.transfer",
+    "whytransfer.study.schedule", "whytransfer.study.executors", "whytransfer.tasks.knn", "whytransfer.tasks.readout",
 )  # fmt: skip
 WAIT_S = 600.0  # longer than any of the work takes on a busy machine
 LOOK_S = 0.0005
@@ -150,11 +153,50 @@ def shards_whole(out: Path) -> None:
             assert all(len(tar.extractfile(member).read()) == member.size for member in tar)  # type: ignore[union-attr]
 
 
+# ---- a study: its pretraining is saved at every step, its tasks are short
+
+MEASURED = ("images_per_second", "seconds", "peak_mib")
+
+
+def study(images: Path, out: Path) -> object:
+    seen = {"images": str(images), "size": 24, "batch": 16, "epochs": 2, "accelerator": "cpu", "save_minutes": 0}
+    content = {
+        "study": "soak",
+        "pretrain": {"backbone": "resnet18", "monitor": False, "threads": 1, **seen},
+        "transfer": {"train": str(images), "test": str(images), "size": 24},
+        "backbones": {"random": "random:resnet18", "trained": {"method": "moco-v2-small"}, "both": "random + trained"},
+        "tasks": {"near": {"task": "knn"}},
+    }
+    return whytransfer.run_study(content, out / "study", calibrate=False, workers=1)
+
+
+def table(out: Path) -> str:
+    left = [path.name for path in (out / "study").rglob("*.tmp")]
+    rows = [row for row in whytransfer.results(out / "study") if row["metric"] not in MEASURED]
+    assert rows and not left, left
+    return digest(
+        *(repr([row[k] for k in ("cell", "backbone", "metric", "value", "low", "n")]).encode() for row in rows)
+    )
+
+
+def cells_whole(out: Path) -> None:
+    store = StudyFolder(out / "study")
+    for place in out.glob("study/cells/*"):
+        card = store.card(place.name)
+        assert card.get("state") in (None, "started", "finished"), f"{place.name}: {card}"
+        assert card.get("state") != "finished" or store.damage(place.name) is None, store.damage(place.name)
+    for checkpoint in out.glob("study/cells/*/files/checkpoint.pt"):
+        torch.load(checkpoint, weights_only=True)
+    for weights in out.glob("study/cells/*/files/backbone.safetensors"):
+        load_file(weights)
+
+
 WORK = {
     "training": Work(train, weights_and_losses, checkpoint_whole),
     "cache": Work(cache, entries, entries_whole),
     "regions": Work(regions, stored, store_whole),
     "shards": Work(shards, packed, shards_whole),
+    "study": Work(study, table, cells_whole),
 }
 
 
@@ -252,12 +294,13 @@ def soak(kind: str, wanted: int, images: Path, out: Path, rng: np.random.Generat
     print(f"{kind}: {took:.2f} s without a kill", flush=True)
     killed = number = wrong = 0
     while killed < wanted and number < 20 * wanted:
-        folder, kills = out / f"{kind}-{number}", list[str]()
+        folder, kills, began = out / f"{kind}-{number}", list[str](), time.monotonic()
         try:
             trial(WORK[kind], images, folder, took, rng, kills)
             equal, why = WORK[kind].result(folder) == expected, "another result"
         except Exception as error:  # whatever it is, it is what is looked for
             equal, why = False, f"{type(error).__name__}: {error}"
+        took = took if kills else time.monotonic() - began  # a machine may be more or less busy than it was
         killed, number, wrong = killed + len(kills), number + 1, wrong + (not equal)
         verdict = "equal" if equal else f"NOT EQUAL ({why}); kept: {folder}"
         print(f"{kind} {number}: {'killed ' + ', '.join(kills) if kills else 'was quicker'}: {verdict}", flush=True)

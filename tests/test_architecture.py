@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 # The pipeline, first to last; a module imports its own line and lines above it. See CONTRIBUTING.md.
 ORDER = (
-    ("errors", "records", "chance", "progress", "stopping", "memory", "compiled", "files"),
+    ("errors", "records", "chance", "progress", "stopping", "memory", "compiled", "files", "parsing"),
     ("nn",),
     ("images",),
     ("masks",),

@@ -73,7 +73,15 @@ def test_the_checks_run_what_the_readme_says():
     lines = script.read_text().splitlines()
     assert lines[0] == "#!/usr/bin/env bash" and "set -euo pipefail" in lines
     steps = "\n".join(lines)
-    for step in ("pip install -q uv", "uv run pytest", "ruff check", "ruff format --check", "mypy", "whytransfer demo"):
+    for step in (
+        "pip install -q uv",
+        "uv run pytest",
+        "ruff check",
+        "ruff format --check",
+        "mypy",
+        "uv build",
+        "whytransfer demo",
+    ):
         assert step in steps, step
     closing = re.compile(re.search(r"grep -E '(.*)' ", steps)[1])
     for line in (

@@ -60,6 +60,14 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_a_card_that_holds_its_number_of_processes_goes_on_with_another(tmp_path):
+    """As cards were before several processes computed what one does."""
+    RunFolder.open(tmp_path, card())
+    (tmp_path / "card.json").write_text(json.dumps({**card(world_size=2), "finished": False}))
+    run = RunFolder.open(tmp_path, card())
+    assert run.changed_versions({"processes": "1"}) == ["processes: 2 then, 1 now"]
+
+
 FOREIGN = {
     "half a file": ('{"config": {', "cannot be read as a run's card"),
     "not text": (b"\xff\xfe\x00", "cannot be read as a run's card"),

@@ -34,7 +34,8 @@ from whytransfer.commands.show import ShowViewsSettings
 from whytransfer.commands.show_masks import ShowMasksSettings
 from whytransfer.commands.study import StudySettings
 from whytransfer.commands.transfer import TransferSettings
-from whytransfer.errors import InputError, RunError, unknown_name
+from whytransfer.errors import InputError, RunError, is_out_of_memory, unknown_name
+from whytransfer.parsing import yaml_of
 
 EXIT_CODES = """Exit codes: 0 done; 1 a run that cannot go on (what it saved is intact), cells of a study that
 failed, or a defect of ours with its traceback; 2 a request or data that cannot be used; 130 stopped by Ctrl-C."""
@@ -57,7 +58,7 @@ DESCRIPTION = f"""Which pretraining will transfer to my task, and why?
 Every command explains itself: whytransfer COMMAND --help. Settings can come from a file: --config FILE.yaml
 (what is typed behind it wins). --json prints one object per result on standard output; what is said on the way goes to
 standard error, --quiet leaves it out. Piped output has no colours (nor has any with NO_COLOR=1).
-whytransfer --version; whytransfer completion bash (or zsh) prints what lets the Tab key finish commands.
+whytransfer --version; whytransfer completion bash (or zsh, fish) prints what lets the Tab key finish commands.
 
 {EXIT_CODES}
 """
@@ -94,6 +95,7 @@ RESUMED = (
     StudySettings,
     ClaimsSettings,
 )  # what is stopped there goes on where it was
+SMALLER = "Make --batch or --size smaller, or close other programs; then run the same command again."
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -114,6 +116,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         sys.stderr.write(f"whytransfer: stopped.{goes_on}\n")
         sys.exit(130)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        sys.stderr.write(f"whytransfer: memory was short ({error}). {SMALLER}\n")
+        sys.exit(1)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -213,13 +220,7 @@ def _with_config_file(arguments: list[str]) -> list[str]:
 
 
 def _yaml_arguments(path: Path) -> list[str]:
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"--config {path}: {reason}") from None
+    content = yaml_of(path, "--config")
     if not isinstance(content, dict):
         raise InputError(
             f"--config {path}: expected settings by name (such as `method: moco-v2`), got {type(content).__name__}."

@@ -26,6 +26,12 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     return InputError(f"unknown {kind} {name!r}. {hint}Known: {', '.join(names)}.")
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was short, of the machine or of a GPU, in the words of Python, NumPy or PyTorch."""
+    told = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in told or "can't allocate memory" in told
+
+
 def too_few_classes(method: str, classes: int | None) -> InputError:
     """The error for a method that reads class labels and has none to read: raise too_few_classes("supcon", None)."""
     found = "no labels" if classes is None else f"{classes} class"

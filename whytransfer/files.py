@@ -82,6 +82,12 @@ def remove_asides(folder: Path, names: Iterable[str]) -> None:
             aside.unlink(missing_ok=True)
 
 
+def remove_asides_below(folder: Path) -> None:
+    """The same for all files below a folder that this process alone writes into."""
+    for aside in folder.rglob(".*.????????.tmp"):
+        aside.unlink(missing_ok=True)
+
+
 def writable_folder(path: Path | str, make: bool = True) -> Path:
     """The folder, made where it was missing, after one file was written into it and removed.
 

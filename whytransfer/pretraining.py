@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from whytransfer import progress
 from whytransfer.backbones.backbone import Backbone
@@ -23,6 +24,7 @@ from whytransfer.loading import ahead, batch_indices, pictures, steps_per_epoch
 from whytransfer.memory import peak_mib
 from whytransfer.monitor import Monitor
 from whytransfer.nn.bank import MemoryBank
+from whytransfer.nn.joined_norm import average_statistics, join_batch_norm
 from whytransfer.nn.queue import KeyQueue
 from whytransfer.nn.schedules import Training, build_optimizer, lr_at
 from whytransfer.records import Views
@@ -71,7 +73,7 @@ class _Step(nn.Module):
         super().__init__()
         self.method = method
         # DDP would send every buffer of the first process around before each step, a queue of a million keys too
-        self._ddp_params_and_buffers_to_ignore = _filled_alike(self)
+        self._ddp_params_and_buffers_to_ignore = _kept_alike(self)
 
     def forward(
         self, images: list[Tensor], index: Tensor, labels: Tensor, regions: list[Tensor], boxes: list[Tensor]
@@ -79,9 +81,10 @@ class _Step(nn.Module):
         return self.method.loss(Views(tuple(images), index, labels, tuple(regions), tuple(boxes)))
 
 
-def _filled_alike(module: nn.Module) -> list[str]:
-    """Names of the buffers that all processes fill alike, from what they gather: queues and banks."""
-    stores = [(name, m) for name, m in module.named_modules() if isinstance(m, KeyQueue | MemoryBank)]
+def _kept_alike(module: nn.Module) -> list[str]:
+    """Names of the buffers that all processes keep alike: queues and banks by what they gather, batch norms."""
+    kinds = KeyQueue | MemoryBank | _BatchNorm
+    stores = [(name, m) for name, m in module.named_modules() if isinstance(m, kinds)]
     return [f"{name}.{buffer}" for name, store in stores for buffer, _ in store.named_buffers()]
 
 
@@ -113,11 +116,14 @@ class Pretraining:
         self.state = State()
         self._speeds: list[float] = []
         self._wait_s = 0.0
+        self._scalars: dict[str, Tensor] = {}  # of the last step, on the device
         self._stop = Stop()
         self._good: int | None = None  # step of the checkpoint on disk, whose losses and weights are finite
 
     def fit(self) -> dict[str, Any]:
         """Train to the end of the plan, from the last checkpoint if there is one; return what `--json` prints."""
+        if self.fabric.world_size > 1:
+            join_batch_norm(self.method)
         method = self.method.to(self.fabric.device, memory_format=torch.channels_last)
         optimizer = build_optimizer(self.plan.training, method)
         saved = self.run.load() or {}
@@ -193,8 +199,14 @@ class Pretraining:
         optimizer.zero_grad(set_to_none=True)
         self.state.step += 1
         merged = {k: (torch.cat if outs[0][k].ndim else torch.stack)([o[k] for o in outs]) for k in outs[0]}
+        average_statistics(self.method)
         self.method.after_step(merged, self.state.step / self.steps)
-        return merged["loss"].mean()
+        self._scalars = {k: self._joined(merged[k].mean()) for k in merged if not outs[0][k].ndim}
+        return self._scalars["loss"]
+
+    def _joined(self, value: Tensor) -> Tensor:
+        """The mean over processes, so that all of them log, and stop at, the same number."""
+        return value if self.fabric.world_size == 1 else self.fabric.all_reduce(value, reduce_op="mean")  # type: ignore
 
     def _views(self, indices: np.ndarray, epoch: int) -> Views:
         pixels = pictures(self.pixels, indices)
@@ -241,7 +253,8 @@ class Pretraining:
             update(self.state.step, f"loss {float(loss):.3f}  {progress.rate(speed)}")
             if self.state.step % max(10, every) == 0:
                 lr = optimizer.param_groups[0]["lr"]
-                self._log({"loss": float(loss), "lr": lr, "images_per_second": speed})
+                said = {k: float(v) for k, v in self._scalars.items()}  # loss, and what else the method tells of itself
+                self._log({**said, "lr": lr, "images_per_second": speed})
 
     def _log(self, values: dict[str, float]) -> None:
         """Into TensorBoard's file; RunError where the disk is full, which its logger would call another thing."""

@@ -25,6 +25,7 @@ from safetensors.torch import save as safetensors_bytes
 
 from whytransfer.errors import InputError
 from whytransfer.files import atomic_write, locked, remove_asides, writable_folder
+from whytransfer.parsing import json_of
 
 WRITTEN = ("card.json", "config.yaml", "checkpoint.pt", "metrics.jsonl", "backbone.safetensors")
 GO_ON = (
@@ -42,7 +43,7 @@ def write_json(path: Path, content: Any, advice: str = GO_ON) -> None:
 def read_card(path: Path) -> dict[str, Any]:
     """The card of a pretraining run; InputError for a damaged file and for a card of something else."""
     try:
-        card = json.loads(path.read_text())
+        card = json_of(path.read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as a run's card: {error}. Choose another --out.") from None
     if not (isinstance(card, dict) and isinstance(card.get("config"), dict) and isinstance(card.get("finished"), bool)):
@@ -89,7 +90,7 @@ class RunFolder:
             )
 
     def _refuse_other(self, config: Mapping[str, Any]) -> None:
-        before = self.card["config"]
+        before = {k: v for k, v in self.card["config"].items() if k != "world_size"}  # decided the weights once
         keys = sorted(k for k in before.keys() | config.keys() if before.get(k) != config.get(k))
         if keys:
             lines = "\n".join(f"  {k}: {before.get(k)!r} there, {config.get(k)!r} asked for" for k in keys)
@@ -117,7 +118,9 @@ class RunFolder:
 
     def changed_versions(self, now: Mapping[str, str]) -> list[str]:
         """ "threads: 2 then, 1 now" for each entry of `versions()` that is not what the card says."""
-        then = self.card.get("versions", {})
+        then = dict(self.card.get("versions", {}))
+        if "world_size" in self.card["config"]:  # where cards had it before it could change
+            then.setdefault("processes", str(self.card["config"]["world_size"]))
         keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
         return [f"{key}: {then.get(key)} then, {now.get(key)} now" for key in keys]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from console import call
 from detection_toys import moved, problem, world
 from PIL import Image
 
@@ -35,7 +36,8 @@ def test_detectors_are_compared_on_the_same_draws():
         rows = next(bootstrap.resamples(len(truth["images"]), 60, 3))
         drawn = [analysis.measures["b"].of(row)[k] - analysis.measures["a"].of(row)[k] for row in rows]
         assert pair[name].value == pytest.approx(b[name].value - a[name].value)
-        assert (pair[name].low, pair[name].high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]))
+        ends = np.quantile(drawn, [0.025, 0.975]) - (np.mean(drawn) - pair[name].value)
+        assert (pair[name].low, pair[name].high) == pytest.approx(ends)
         assert a[name].low <= a[name].value <= a[name].high
     same = by_metric(results, "c - a")
     assert all((r.value, r.low, r.high) == (0, 0, 0) for r in same.values())  # nothing is left of what they share
@@ -117,9 +119,17 @@ def test_figures_hold_what_they_show(files):
     costs = detection_figures.cost_rows(results)
     assert len(costs) == 2 * 15 and {"TIDE", "Hoiem"} == {row["taxonomy"] for row in costs}
     assert "fix localisation, remove similar class" in {row["error"] for row in costs}
+    every = results[0].provenance["classes_with_enough"]["size"]
+    assert every and {row["classes"] for row in detection_figures.sensitivity_rows(results)} >= {", ".join(every)}
     pairs = detection_figures.difference_rows(results)
     assert len(pairs) == 19 and {row["detector"] for row in pairs} == {"b - a"}
     assert detection_figures.difference_rows([r for r in results if r.model == "a"]) == []
+
+
+def test_the_help_shows_how_own_detectors_are_analysed(capsys):
+    assert call("diagnose", "errors", "--help") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--architecture fpn" in text and "--truth det/random --detections det/random det/mine" in text
 
 
 def test_repeated_flags_add_up():

@@ -88,6 +88,16 @@ def test_sensitivity_to_what_is_annotated():
     assert measures.left_out == ["size", "aspect"]  # all boxes are alike: one group has them all
 
 
+def test_only_classes_with_enough_objects_in_every_group_speak():
+    truth, found = world(12)
+    for n, item in enumerate(truth["annotations"]):
+        item["truncated"] = int(item["category_id"] == 1 and n % 2)  # six cats, no dog, no car
+    measures = Measures(detection_errors(truth, [d for d in found if d["category_id"] != 1]), least=6)
+    assert measures.speaking == {"truncation": ["cat"]}
+    assert measures.values["normalised AP50 truncation all"] == 0  # of cats, none of which is found
+    assert measures.values["normalised AP50"] == pytest.approx(200 / 3)
+
+
 def test_groups_of_size_and_aspect_are_those_of_the_class():
     boxes = np.array([[0, 0, 10.0 * (k + 1), 10] for k in range(10)] + [[0, 0, 1000.0, 1000]] * 2)
     kinds = np.repeat([0, 2], [10, 2])

@@ -58,13 +58,14 @@ def test_scores_are_averaged_turned_and_checked_for_their_weights():
     rows = [
         row("a", 1.0),
         row("a", 3.0),
-        row("b", 5.0),
+        row("b", 5.0, "other"),
         row("b", 7.0, None),
-        row("c", 9.0),
+        row("c", 9.0, "other"),
+        row("moved/b", 9.0, "v"),
         row("a", 2, task="invariance"),
     ]
     scores, others = scores_of(rows, weights, ("invariance",))
-    assert scores == {"readout m, d": {"a": 2.0, "b": 7.0}} and others == 1
+    assert scores == {"readout m, d": {"a": 2.0, "b": 8.0}} and others == 1  # b's weights under another name too
     assert scores_of([row("a", 4.0, direction="lower")], weights, ())[0] == {"readout m, d": {"a": -4.0}}
 
 

@@ -109,12 +109,12 @@ def test_beyond_255_segments_the_largest_are_kept_at_one_and_at_several_scales()
 def test_opencv_finds_segments_of_the_same_kind():
     pytest.importorskip("cv2.ximgproc.segmentation", reason="OpenCV's contributed modules are not installed")
     sample = Sample(torch.from_numpy(photo(90, 120)).permute(2, 0, 1), "photo")
-    fast, ours = open_engine("felzenszwalb-fast:300:60")(sample), open_engine("felzenszwalb:300:60")(sample)
+    fast, ours = open_engine("felzenszwalb-opencv:300:60")(sample), open_engine("felzenszwalb:300:60")(sample)
     assert fast.areas().sum() == 90 * 120 and fast.areas().min() >= 60
     assert len(ours) / 2 <= len(fast) <= 2 * len(ours)
 
 
-@pytest.mark.parametrize("name, module", [("skimage", "skimage.segmentation"), ("fast", "cv2.ximgproc.segmentation")])
+@pytest.mark.parametrize("name, module", [("skimage", "skimage.segmentation"), ("opencv", "cv2.ximgproc.segmentation")])
 def test_a_missing_library_is_named(monkeypatch, name, module):
     monkeypatch.setitem(__import__("sys").modules, module, None)
     with pytest.raises(InputError, match=r"pip install 'whytransfer\[masks\]'"):

@@ -99,13 +99,13 @@ def test_engines_that_cannot_be_are_refused(spec, message):
         ("felzenszwalb", "felzenszwalb scale=1000 min_size=1000 sigma=0.8 by=whytransfer"),
         ("felzenszwalb:500:400", "felzenszwalb scale=500 min_size=400 sigma=0.8 by=whytransfer"),
         ("felzenszwalb-skimage:500,1000", "felzenszwalb scale=500,1000 min_size=1000,1000 sigma=0.8 by=scikit-image"),
-        ("felzenszwalb-fast:500,1000:20,30", "felzenszwalb scale=500,1000 min_size=20,30 sigma=0.8 by=opencv"),
+        ("felzenszwalb-opencv:500,1000:20,30", "felzenszwalb scale=500,1000 min_size=20,30 sigma=0.8 by=opencv"),
         ("annotated", "annotated own"),
     ],
 )
 def test_a_recipe_says_all(spec, recipe):
     assert masks.open_engine(spec).recipe == recipe
-    assert set(masks.ENGINES) >= {"grid", "felzenszwalb", "felzenszwalb-fast", "mcg", "annotated"}
+    assert set(masks.ENGINES) >= {"grid", "felzenszwalb", "felzenszwalb-opencv", "mcg", "annotated"}
 
 
 def test_pixels_of_a_sample_are_rows_of_colours():

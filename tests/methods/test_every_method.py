@@ -1,12 +1,8 @@
-"""What holds for every method: any width and depth, a killed run's weights, and the joined batch of two processes."""
+"""What holds for every method: any width and depth, and a killed run's weights. Several processes: test_worlds.py."""
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from tiny import Tiny, views
-from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from whytransfer.methods import METHODS, build, options_of
 from whytransfer.records import Views
@@ -96,61 +92,6 @@ def test_a_killed_run_goes_on_to_the_same_weights(name, tmp_path, pixels):
     state, again = fit(name, tmp_path / "killed", pixels)
     assert again == losses and len(losses) == 2
     assert whole.keys() == state.keys() and all(torch.equal(whole[k], state[k]) for k in whole)
-
-
-def without_batch_norm(module):
-    """The only thing in which two processes differ from one: here taken out, in place."""
-    for name, child in module.named_children():
-        if isinstance(child, _BatchNorm):
-            setattr(module, name, nn.Identity())
-        else:
-            without_batch_norm(child)
-    return module
-
-
-def three_steps(name, rank=0, world=1):
-    """Losses (their mean over processes) and state of a method after three steps on the rank's share of each batch."""
-    method = without_batch_norm(made(name, Tiny())).double()
-    trained = [p for p in method.parameters() if p.requires_grad]
-    losses = []
-    for step in range(3):
-        joined = views(batch=8, seed=step, count=METHODS[name].views)
-        mine = slice(rank * 8 // world, (rank + 1) * 8 // world)
-        share = Views(tuple(x[mine] for x in joined.images), joined.index[mine], joined.labels[mine])
-        out = method.loss(share)
-        gradients = torch.autograd.grad(out["loss"], trained, allow_unused=True)
-        gradients = [
-            g.clone() if g is not None else torch.zeros_like(p) for g, p in zip(gradients, trained, strict=True)
-        ]
-        losses.append(out["loss"].detach())
-        for tensor in [*gradients, losses[-1]] if world > 1 else []:
-            dist.all_reduce(tensor)
-            tensor /= world
-        with torch.no_grad():
-            for p, g in zip(trained, gradients, strict=True):
-                p -= 0.1 * g
-        method.after_step({k: x.detach() for k, x in out.items()}, step / 3)
-    return {"losses": torch.stack(losses), **method.state_dict()}
-
-
-def one_of_two(rank, store, folder):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    torch.save({name: three_steps(name, rank, 2) for name in NAMES}, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
-
-
-def test_two_processes_are_one_with_the_joined_batch(tmp_path):
-    """Losses, weights, queues and banks: batch norm apart, every method sees the images of all processes."""
-    mp.spawn(one_of_two, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)
-    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
-    for name in NAMES:
-        expected = three_steps(name)
-        assert len({float(x) for x in expected["losses"]}) == 3
-        for found in ranks:
-            assert found[name].keys() == expected.keys()
-            for key, tensor in expected.items():
-                torch.testing.assert_close(found[name][key], tensor, rtol=1e-9, atol=1e-12, msg=f"{name}: {key}")
 
 
 def test_presets_for_small_data_are_trained_as_small_data_allows():

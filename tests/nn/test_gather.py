@@ -1,8 +1,7 @@
 """Two processes see the keys of both, in the order of ranks; one process sees its own."""
 
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from worlds import in_processes
 
 from whytransfer.nn.gather import gather, gather_with_grad
 from whytransfer.nn.queue import KeyQueue
@@ -13,20 +12,16 @@ def test_alone_it_is_a_no_op():
     assert gather(rows) is rows and gather_with_grad(rows) is rows
 
 
-def _one_of_two(rank, store, folder):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+def _filled(rank, world):
     queue = KeyQueue(8, 3, seed=0)
     queue.enqueue(gather(torch.arange(6.0).view(2, 3) + 10 * rank))
     rows = torch.ones(2, 3, requires_grad=True)
     (gather_with_grad(rows) * torch.arange(12.0).view(4, 3) * (rank + 1)).sum().backward()
-    torch.save({**queue.state_dict(), "gradient": rows.grad}, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    return {**queue.state_dict(), "gradient": rows.grad}
 
 
 def test_two_processes_fill_equal_queues(tmp_path):
-    mp.spawn(_one_of_two, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    first, second = in_processes(_filled, 2, tmp_path)
     expected = torch.cat([torch.arange(6.0).view(2, 3), torch.arange(6.0).view(2, 3) + 10])
     assert torch.equal(first["keys"][:4], expected) and int(first["pointer"]) == 4
     assert all(torch.equal(first[name], second[name]) for name in ("keys", "pointer"))

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from whytransfer.errors import InputError, RunError, unknown_name
 from whytransfer.records import Result
 from whytransfer.runs import command_line
@@ -70,6 +72,8 @@ def act(what: str, folder: Path) -> None:
         raise RunError("the loss became nan")
     if what == "bug":
         raise KeyError("a defect of ours")
+    if what == "memory":  # more than any machine has: the system refuses it
+        np.ones(1 << 55)
     if what == "full":
         try:
             raise OSError(errno.ENOSPC, "No space left on device")

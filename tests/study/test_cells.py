@@ -146,7 +146,7 @@ def test_patterns_choose_cells_and_what_they_need(tmp_path: Path):
 def test_the_stages_name_modules_that_are_there():
     from whytransfer.commands.study_stages import STAGES as REAL
 
-    given = {"method": "moco-v2-small", "masks": "felzenszwalb-fast:1", "task": "depth", "engine": "mcg"}
+    given = {"method": "moco-v2-small", "masks": "felzenszwalb-opencv:1", "task": "depth", "engine": "mcg"}
     for name, stage in REAL.items():
         several = {"task": ["depth", "readout"]} if name == "diagnose-complementarity" else {}
         assert sources.closure(stage.modules({**given, **several}))

@@ -110,7 +110,15 @@ def test_two_studies_share_cells_and_call_them_what_they_like(tmp_path: Path):
         rows(tmp_path, "u")
 
 
-@pytest.mark.parametrize("does, said", [("input", "no images here"), ("run", "nan"), ("bug", "KeyError: 'a defect")])
+@pytest.mark.parametrize(
+    "does, said",
+    [
+        ("input", "no images here"),
+        ("run", "nan"),
+        ("bug", "KeyError: 'a defect"),
+        ("memory", ". Memory was short: run fewer cells at a time (--workers)"),
+    ],
+)
 def test_a_failing_cell_stops_only_what_needs_it(tmp_path: Path, does: str, said: str):
     lab = Lab(tmp_path)
     study = with_setting("backbones", "two", does=does)
@@ -287,3 +295,18 @@ def test_finished_cells_are_told(tmp_path: Path):
     lab.run(with_setting("tasks", "class", does="run"), InProcess())
     found = dict((cell, done) for _, cell, done in finished(tmp_path))
     assert found["pretrain/one/0"] and not found["class/one/0"]
+
+
+def test_what_a_killed_process_left_aside_is_removed(tmp_path: Path):
+    """In a cell when it is run again, beside a study's own files when they are written again; others' stay."""
+    lab = Lab(tmp_path)
+    entry = lab.entries(STUDY)[-1]
+    files = lab.store.files(entry.key)
+    files.mkdir(parents=True)
+    left = [files / ".predictions.npz.ab_1cd23.tmp", lab.store.cell(entry.key) / ".cell.json.ab_1cd23.tmp"]
+    left.append(tmp_path / "studies" / f".{STUDY['study']}.json.ab_1cd23.tmp")
+    others = [files / "mine.tmp", tmp_path / "studies" / ".t.json.ab_1cd23.tmp"]
+    for path in (*left, *others):
+        path.write_bytes(b"half")
+    lab.run(STUDY, InProcess())
+    assert not any(path.exists() for path in left) and all(path.exists() for path in others)

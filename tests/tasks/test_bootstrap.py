@@ -75,3 +75,11 @@ def test_perfect_and_mean_predictions():
     assert value(bootstrap.r2(TRUTH, TRUTH)) == 1
     assert value(bootstrap.r2(TRUTH, np.broadcast_to(TRUTH.mean(0), TRUTH.shape))) == pytest.approx(0)
     assert bootstrap.interval(*bootstrap.top1(np.ones(50, dtype=bool))) == (100, 100)
+
+
+def test_an_interval_lies_around_what_was_measured_however_far_resamples_are_off():
+    drawn = np.random.default_rng(0).normal(size=(500, 3)) + [5.0, 0.0, np.nan]
+    low, high = bootstrap.around(np.array([2.0, 2.0, np.nan]), drawn)
+    assert low[0] == pytest.approx(np.quantile(drawn[:, 0], 0.025) - drawn[:, 0].mean() + 2)
+    assert (high - low)[:2] == pytest.approx(np.diff(np.quantile(drawn[:, :2], [0.025, 0.975], axis=0), axis=0)[0])
+    assert low[1] < 2 < high[1] and np.isnan([low[2], high[2]]).all()

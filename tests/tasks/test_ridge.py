@@ -58,6 +58,31 @@ def test_the_whole_grid_on_repeated_and_dependent_features_is_that_of_scikit_lea
         np.testing.assert_allclose(fit.scores, expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("standardise", [True, False])
+def test_few_samples_cost_their_number_and_are_fitted_as_scikit_learn_does(standardise: bool, monkeypatch):
+    """300 features, a constant and a repeated one among them, at every alpha of the grid but the least."""
+    x, y = problem(40, 300, seed=5)
+    x[:, 0], x[:, 1] = 3.0, x[:, 2]
+    sizes, eigh = [], torch.linalg.eigh
+    monkeypatch.setattr(torch.linalg, "eigh", lambda a: sizes.append(len(a)) or eigh(a))
+    fit = fit_path(torch.from_numpy(x), y, ALPHAS[8:], folds=4, seed=3, standardise=standardise)
+    assert max(sizes) == 40 and fit.weights.shape == (300, 3)
+    spread = x.std(0) if standardise else np.ones(300)
+    z = (x - x.mean(0)) / np.where(spread > 0, spread, 1)
+    expected = np.zeros_like(fit.scores)
+    for held in np.array_split(np.random.default_rng(3).permutation(40), 4):
+        kept = np.setdiff1d(np.arange(40), held)
+        for i, alpha in enumerate(ALPHAS[8:]):
+            predicted = Ridge(alpha, solver="svd").fit(z[kept], y[kept]).predict(z[held])
+            expected[i] += r2_score(y[held], predicted, multioutput="raw_values") / 4
+    np.testing.assert_allclose(fit.scores, expected, rtol=1e-5, atol=1e-7)
+    for target in range(3):
+        oracle = Ridge(fit.alphas[target], solver="svd").fit(z, y[:, target])
+        np.testing.assert_allclose(fit.weights.numpy()[:, target] * spread, oracle.coef_, rtol=1e-5, atol=1e-8)
+        seen = fit.predict(torch.from_numpy(x))[:, target]
+        np.testing.assert_allclose(seen, oracle.predict(z), rtol=1e-6, atol=1e-6)
+
+
 def test_raw_features_keep_scikit_learns_meaning_of_alpha():
     x, y = problem(100, 8)
     fit = fit_path(torch.from_numpy(x), y, (3.0,), standardise=False)
@@ -91,6 +116,7 @@ def test_grid():
         (torch.randn(20, 3), np.ones((20, 1)), r"targets \[0\] are constant"),
         (torch.randn(6, 3), np.random.randn(6, 1), "cannot make 5 folds of 6 samples"),
         (torch.full((20, 3), torch.inf), np.random.randn(20, 1), "not finite"),
+        (torch.full((20, 30), torch.inf), np.random.randn(20, 1), "not finite"),
         (torch.randn(20, 3), np.random.randn(20), r"targets \(N, T\)"),
     ],
 )

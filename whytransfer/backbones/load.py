@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from whytransfer.backbones.recorded import verify
 from whytransfer.backbones.resnet import Arch, build, names
 from whytransfer.backbones.standardised import SCHEME, Standardised
 from whytransfer.errors import InputError, unknown_name
+from whytransfer.parsing import json_of
 
 FORMS = (
     "a run folder",
@@ -149,7 +149,7 @@ def _card_of(folder: Path) -> Mapping[str, Any]:
     if not card_path.is_file():
         raise InputError(f"{folder} is no run folder: it holds no card.json")
     try:
-        card = json.loads(card_path.read_text())
+        card = json_of(card_path.read_text())
     except ValueError as error:
         raise InputError(f"{card_path} is damaged: {error}") from None
     if not isinstance(card, dict):

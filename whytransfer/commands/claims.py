@@ -12,6 +12,7 @@ from pydantic import Field
 
 from whytransfer.commands.common import Settings, print_json, print_table
 from whytransfer.errors import InputError, unknown_name
+from whytransfer.parsing import json_of
 
 
 class ClaimsSettings(Settings):
@@ -150,7 +151,7 @@ def kept_answers(out: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        rows = json.loads(path.read_bytes())
+        rows = json_of(path.read_bytes())
         for row in rows:
             _ = row["id"], row["scale"], row["verdict"], row["effects"]
     except (ValueError, KeyError, TypeError) as error:

@@ -19,14 +19,17 @@ Once, for bash (new shells read it):
 For zsh, a line in ~/.zshrc (after compinit):
   source ~/.whytransfer-completion        # made once by: whytransfer completion zsh > ~/.whytransfer-completion
 
+For fish:
+  whytransfer completion fish > ~/.config/fish/completions/whytransfer.fish
+
 After an update that brings new commands, make it again.
 """
-SHELLS = ("bash", "zsh")
+SHELLS = ("bash", "zsh", "fish")
 _BASH = """# completion of whytransfer for {shell}, made by `whytransfer completion {shell}`
 {before}_whytransfer() {{
     local word=${{COMP_WORDS[COMP_CWORD]}} last=${{COMP_WORDS[COMP_CWORD-1]}} command="" next part
     if [ "$word" = "=" ]; then word=""; elif [ "$last" = "=" ]; then last=${{COMP_WORDS[COMP_CWORD-2]}}; fi
-    for part in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do  # the words of the command, up to the first setting
+    for part in "${{COMP_WORDS[@]:1:$((COMP_CWORD-1))}}"; do  # the words of the command, up to the first setting
         next="$command$part "
         case "$next" in {prefixes}) command=$next ;; *) break ;; esac
     done
@@ -48,6 +51,46 @@ _BASH = """# completion of whytransfer for {shell}, made by `whytransfer complet
 }}
 complete -o default -F _whytransfer whytransfer
 """
+_FISH = """# completion of whytransfer for fish, made by `whytransfer completion fish`
+function __whytransfer
+    set -l words (commandline -opc)[2..-1]
+    set -l word (commandline -ct)
+    set -l last $words[-1]
+    set -l before ""
+    set -l command ""
+    for part in $words  # the words of the command, up to the first setting
+        switch "$command$part "
+            case {prefixes}
+                set command "$command$part "
+            case "*"
+                break
+        end
+    end
+    if string match -q -- "--*=*" $word
+        set last (string split -m 1 = -- $word)[1]
+        set before "$last="
+    end
+    set -l values
+    switch "$command$last"
+{values}
+    end
+    if set -q values[1]
+        printf "$before%s\\n" $values
+    else if string match -q -- "--*=*" $word  # of a value that is not known: files
+    else if string match -q -- "--*" $word
+        switch "$command"
+{flags}
+        end
+        printf "%s\\n" $values
+    else if not string match -q -- "--*" "$last"
+        switch "$command"
+{words}
+        end
+        set -q values[1]; and printf "%s\\n" $values
+    end
+end
+complete -c whytransfer -n "test (count (__whytransfer)) -gt 0" -f -a "(__whytransfer)"
+"""
 
 
 def script(arguments: list[str], commands: Mapping[str, type]) -> str:
@@ -55,20 +98,24 @@ def script(arguments: list[str], commands: Mapping[str, type]) -> str:
     if arguments in ([], ["-h"], ["--help"]):
         return HELP
     if len(arguments) > 1:
-        raise InputError(f"whytransfer completion takes one shell ({' or '.join(SHELLS)}), got {' '.join(arguments)}")
+        raise InputError(f"whytransfer completion takes one shell ({', '.join(SHELLS)}), got {' '.join(arguments)}")
     if arguments[0] not in SHELLS:
         raise unknown_name("shell", arguments[0], SHELLS)
     prefixes = {" ".join(words[: i + 1]) for words in map(str.split, commands) for i in range(len(words))}
     below = {prefix: _next_words(prefix, commands) for prefix in sorted({"", *prefixes})}
+    words = {f"{p} ".lstrip(): " ".join(words) for p, words in below.items() if words}
+    flags = {f"{name} ": " ".join(_flags(settings)) for name, settings in commands.items()}
+    values = {f"{name} {flag}": " ".join(v) for name, s in commands.items() for flag, v in _choices(s).items()}
+    quoted = [f'"{prefix} "' for prefix in sorted(prefixes)]
+    if arguments[0] == "fish":
+        return _FISH.format(prefixes=" ".join(quoted), values=_fish(values), flags=_fish(flags), words=_fish(words))
     return _BASH.format(
         shell=arguments[0],
         before="autoload -U +X bashcompinit && bashcompinit\n" if arguments[0] == "zsh" else "",
-        prefixes="|".join(f'"{prefix} "' for prefix in sorted(prefixes)),
-        words=_cases({f"{p} ".lstrip(): " ".join(words) for p, words in below.items() if words}, "words"),
-        flags=_cases({f"{name} ": " ".join(_flags(settings)) for name, settings in commands.items()}, "words"),
-        values=_cases(
-            {f"{name} {flag}": " ".join(v) for name, s in commands.items() for flag, v in _choices(s).items()}, "values"
-        ),
+        prefixes="|".join(quoted),
+        words=_cases(words, "words"),
+        flags=_cases(flags, "words"),
+        values=_cases(values, "values"),
     )
 
 
@@ -129,3 +176,7 @@ def _named(setting: str) -> tuple[str, ...]:
 
 def _cases(answers: Mapping[str, str], variable: str) -> str:
     return "\n".join(f'            "{key}") {variable}="{words}" ;;' for key, words in answers.items())
+
+
+def _fish(answers: Mapping[str, str]) -> str:
+    return "\n".join(f'            case "{key}"\n                set values {words}' for key, words in answers.items())

@@ -30,10 +30,12 @@ class DiagnoseErrorsSettings(Settings):
     Examples:
       whytransfer diagnose errors --truth instances_val2017.json --detections a.json b.json --out errors/
       whytransfer diagnose errors --truth VOCdevkit/VOC2007 --split test --detections comp4/ --out errors/
-    On generated scenes, which need no download:
+    Detectors of one's own, on generated scenes, which need no download:
       whytransfer transfer --backbone random:resnet18 --task detection --train scenes:400:1:96 --test scenes:200:2:96 \\
-        --size 96 --architecture fpn --budget 0.002 --fit-batch 4 --out det/
-      whytransfer diagnose errors --truth det/ --detections det/ --out errors/
+        --size 96 --architecture fpn --budget 0.002 --fit-batch 4 --out det/random
+      whytransfer diagnose errors --truth det/random --detections det/random --out errors/
+    The first line again with --backbone runs/mine and --out det/mine, and then both, pairwise:
+      whytransfer diagnose errors --truth det/random --detections det/random det/mine --out errors/
     """
 
     truth: str
@@ -136,6 +138,13 @@ def _say_notes(analysis: Any) -> None:
             f"note: sensitivity to {' and '.join(first.left_out)} is not measured: no class has {analysis.least} "
             "objects in every group; --least-objects 1 asks for fewer"
         )
+    for name, kinds in first.speaking.items():
+        if len(kinds) < len(first.table.classes):
+            shown = ", ".join(kinds[:5]) + (f" and {len(kinds) - 5} more" if len(kinds) > 5 else "")
+            progress.say(
+                f"note: {name} speaks of {len(kinds)} of {len(first.table.classes)} classes, those with "
+                f"{analysis.least} objects or more in every group: {shown}"
+            )
     if not first.table.similar.any():
         progress.say("note: no classes are known to be similar: --similar cat,dog car,bus names groups of them")
     apart = int((~first.table.counted).sum())

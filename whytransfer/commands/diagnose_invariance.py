@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +11,7 @@ from pydantic import Field
 
 from whytransfer.commands.common import Backbones, Settings, interval_text, print_json, print_table
 from whytransfer.errors import InputError
+from whytransfer.parsing import json_of
 
 COUNTS = {"corrected": 200, "paper": 1000}  # pictures that are transformed
 VALUES = {"corrected": 16, "paper": None}  # of each curve; None: all of the published grid
@@ -310,7 +310,7 @@ def _family(spec: str) -> str:
     card = Path(spec) / "card.json"
     if card.is_file():
         try:
-            return str(json.loads(card.read_text())["config"]["method"])
+            return str(json_of(card.read_text())["config"]["method"])
         except (ValueError, KeyError, TypeError):
             return Path(spec).name  # an export's card has no method
     return "fusion" if "+" in spec else spec.partition(":")[0]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from whytransfer.errors import InputError
+from whytransfer.parsing import json_of
 
 
 class Counted:
@@ -45,7 +46,7 @@ def kept_results(folder: Path) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else (), 1):
         try:
-            rows.append(json.loads(line))
+            rows.append(json_of(line))
             hash(_key(rows[-1]))
         except (ValueError, KeyError, TypeError, AttributeError):
             raise InputError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +12,7 @@ from pydantic import Field
 from whytransfer.commands.common import Backbones, Settings, digits_of, interval_text, print_json, print_table
 from whytransfer.commands.result_files import Counted, keep, kept_results, signed
 from whytransfer.errors import InputError
+from whytransfer.parsing import json_of
 
 ELSEWHERE_PX = 224  # what published weights were pretrained on, but for few
 ALONE_PX = 64  # random weights without a run beside them
@@ -253,7 +253,7 @@ def _size_of_run(spec: str) -> int | None:
     if not (path.exists() and card.is_file()):
         return None
     try:
-        return int(json.loads(card.read_text())["size"])
+        return int(json_of(card.read_text())["size"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{card} does not tell the size of the images ({type(error).__name__}: {error}): it is damaged or not a "

@@ -1,14 +1,14 @@
 """Why do detectors fail, and where does one fail less than another? Errors by two taxonomies, compared pairwise.
 
-Every number has a bootstrap interval over the test images; those of two detectors are drawn on the same images, so the
-interval of their difference holds what the two have in common constant.
+Every number has a bootstrap interval over the test images, moved by the bootstrap's bias: average precision, and the
+best group less the worst, are higher in resamples. Draws of two detectors are of the same images, so the interval of
+their difference holds what the two have in common constant.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -89,11 +89,13 @@ class DetectionErrors:
             yield from self._results(f"{names[j]} - {names[i]}", values[j] - values[i], drawn, more)
 
     def _results(self, model: str, values: Floats, drawn: Floats, more: Mapping[str, Any]) -> Iterator[Result]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # what is no number in any draw
-            low, high = bootstrap.percentiles(drawn)
+        names = next(iter(self.measures.values())).names
+        low, high = bootstrap.around(values, drawn)
+        if "paired_difference_of" not in more:
+            least, most = np.array([bounds_of(name) for name in names]).T
+            low, high = low.clip(least, most), high.clip(least, most)
         provenance = {**self._origin, **more}
-        for k, name in enumerate(next(iter(self.measures.values())).names):
+        for k, name in enumerate(names):
             if np.isnan(values[k]):
                 continue
             known = len(self.truth["images"]) > 1 and not np.isnan(low[k])  # one image has no spread
@@ -113,12 +115,14 @@ class DetectionErrors:
 
     @cached_property
     def _origin(self) -> dict[str, Any]:
-        first = next(iter(self.measures.values())).table
+        one = next(iter(self.measures.values()))
+        first = one.table
         parts = (first.gt_boxes, first.counted, first.table.gt_image, first.table.gt_class)
         return {
             "test_fingerprint": _digest(*parts),
             "bootstrap_draws": self.draws, "test_objects": int(first.counted.sum()),
-            "least_objects": self.least, "detections": {name: len(found) for name, found in self.found.items()},
+            "least_objects": self.least, "classes_with_enough": one.speaking,
+            "detections": {name: len(found) for name, found in self.found.items()},
             "similar_classes": _pairs(first.classes, first.similar),
         }  # fmt: skip
 
@@ -157,6 +161,13 @@ def _pairs(classes: Sequence[str], similar: Any) -> list[list[str]]:
 def unit_of(name: str) -> str:
     """The unit of a number of Measures."""
     return "errors" if name.startswith("TIDE errors") else "%"
+
+
+def bounds_of(name: str) -> tuple[float, float]:
+    """What a number of Measures cannot be below or above; a cost, and the impact of a group, may be negative."""
+    if "dAP" in name or name.startswith("impact"):
+        return -np.inf, np.inf
+    return 0.0, np.inf if unit_of(name) == "errors" else 100.0
 
 
 def direction_of(name: str) -> Literal["higher", "lower"]:

@@ -55,12 +55,15 @@ def cost_rows(results: Iterable[Result]) -> Rows:
 
 
 def sensitivity_rows(results: Iterable[Result]) -> Rows:
-    """Normalised AP by group of objects, with that of all objects of the same classes."""
-    found = []
-    for row in _rows(results, False):
+    """Normalised AP by group of objects, with that of all objects of the same classes, and which these are."""
+    known, found = list(results), list[dict[str, Any]]()
+    speaking = known[0].provenance["classes_with_enough"] if known else {}
+    for row in _rows(known, False):
         words = row["metric"].removeprefix("normalised AP50 ").split(" ", 1)
         if row["metric"].startswith("normalised AP50 ") and len(words) == 2:
-            found.append({**row, "characteristic": words[0], "group": words[1]})
+            kinds = speaking[words[0]]
+            own = {"characteristic": words[0], "group": words[1], "of": _some(kinds), "classes": ", ".join(kinds)}
+            found.append({**row, **own})
     return found
 
 
@@ -186,8 +189,9 @@ def sensitivity(rows: Rows) -> Any:
         own = [row for row in rows if row["characteristic"] == name]
         groups = [row for row in own if row["group"] != "all"]
         order = _names(groups, "group")
+        title = f"{_AXES.get(name, name)}, of {own[0]['of']}"
         base = alt.Chart(alt.Data(values=groups)).encode(
-            x=alt.X("group:N", sort=order, title=_AXES.get(name, name), axis=alt.Axis(labelAngle=0)),
+            x=alt.X("group:N", sort=order, title=title, axis=alt.Axis(labelAngle=0)),
             xOffset=alt.XOffset("detector:N", sort=detectors),
             color=colour,
         )
@@ -198,7 +202,14 @@ def sensitivity(rows: Rows) -> Any:
         layers += every.mark_rule(strokeDash=[4, 3]).encode(y="value:Q", color=colour)
         panels.append(layers.properties(width=50 + 26 * len(order) * max(1, len(detectors)), height=HIGH))
     joined = alt.hconcat(*panels).resolve_scale(y="shared")
-    return joined.properties(title=_titled(rows, "Which objects are found badly (dashed: all objects)"))
+    return joined.properties(
+        title=_titled(rows, "Which objects are found badly (dashed: all objects of these classes)")
+    )
+
+
+def _some(classes: Sequence[str]) -> str:
+    """Up to two names, or how many there are."""
+    return " and ".join(classes) if len(classes) <= 2 else f"{len(classes)} classes"
 
 
 def differences(rows: Rows) -> Any:

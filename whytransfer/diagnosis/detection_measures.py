@@ -100,6 +100,15 @@ class Measures:
         self._normal[first - 1 :] = OBJECTS_PER_IMAGE * t.images
 
     @property
+    def speaking(self) -> dict[str, list[str]]:
+        """Of each characteristic the classes whose mean is taken: those with enough objects in all groups."""
+        first = {c.name: i for i, (c, _) in reversed(list(enumerate(self.groups)))}
+        return {
+            name: [kind for kind, enough in zip(self.table.classes, self._enough[i], strict=True) if enough]
+            for name, i in first.items()
+        }
+
+    @property
     def overall(self) -> int:
         """The lane of normalised AP over all objects."""
         return self._first_group - 1

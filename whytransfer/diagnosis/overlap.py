@@ -64,8 +64,7 @@ def gain(one: Answers, other: Answers, draws: int = 2000, seed: int = 0) -> tupl
     _same_images(one, other)
     value = one.sign * (one.value - other.value)
     drawn = one.sign * (one.drawn(draws, seed) - other.drawn(draws, seed))
-    bias = float(np.nanmean(drawn)) - value if one.biased else 0.0
-    low, high = bootstrap.percentiles(drawn) - bias
+    low, high = bootstrap.around(value, drawn) if one.biased else bootstrap.percentiles(drawn)
     return value, float(low), float(high)
 
 

@@ -90,20 +90,21 @@ def scores_of(
     """({task, metric and data: {model: score}}, rows of other weights) of the results of models.
 
     Seeds are averaged; where less is better the sign is turned, so that more is always better. `weights` are the
-    fingerprints of the models: a row of the same name but of other weights is left out and counted. Tasks in `own`
-    (this diagnosis) are no scores.
+    fingerprints of the models: a row of the same weights is theirs whatever it is called (a folder that was moved), one
+    of the same name but of other weights is left out and counted. Tasks in `own` (this diagnosis) are no scores.
     """
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    others = 0
+    of_weights, others = {known: model for model, known in weights.items()}, 0
     for row in rows:
-        if row["model"] not in weights or row["task"] in own:
+        known, name = row["provenance"].get("weights_sha256"), row["model"]
+        if row["task"] in own or known not in of_weights and name not in weights:
             continue
-        known = row["provenance"].get("weights_sha256")
-        if known is not None and known != weights[row["model"]]:
+        if known is not None and known not in of_weights:
             others += 1
             continue
+        model = name if known in (None, weights.get(name)) else of_weights[known]
         sign = 1 if row["direction"] == "higher" else -1
-        found[f"{row['task']} {row['metric']}, {row['data']}"][row["model"]].append(sign * row["value"])
+        found[f"{row['task']} {row['metric']}, {row['data']}"][model].append(sign * row["value"])
     return {name: {m: float(np.mean(v)) for m, v in by.items()} for name, by in found.items()}, others
 
 
@@ -116,8 +117,8 @@ def transfer_map(
     most = max((len(by) for by in scores.values()), default=0)
     if most < FEWEST:
         raise InputError(
-            f"a rank correlation needs {FEWEST} models or more, and the scores know {most} of the backbones: name the "
-            "backbones as they were named in `transfer`, or run it on more of them"
+            f"a rank correlation needs {FEWEST} models or more, and the scores know {most} of the backbones (by their "
+            "weights, or by the names given to `transfer`): run it on more of them"
         )
     pairs = [(x, y) for y in scores for x in invariances]
     found = (correlate(invariances[x], scores[y], (x, y), families) for x, y in pairs)

@@ -26,6 +26,7 @@ import numpy as np
 
 from whytransfer.errors import InputError, RunError
 from whytransfer.images.content import Stamp
+from whytransfer.parsing import json_of
 
 logger = logging.getLogger(__name__)
 FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG  # of a disk, a quota, a limit on files
@@ -191,7 +192,7 @@ class Store:
 def _read(path: Path) -> Entry | None:
     """What entry.json says; None where it is damaged, not ours, or being removed by another process."""
     try:
-        values = json.loads((path / "entry.json").read_bytes())
+        values = json_of((path / "entry.json").read_bytes())
         values["dropped"] = tuple((int(position), str(name), str(why)) for position, name, why in values["dropped"])
         entry = Entry(**values)
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):

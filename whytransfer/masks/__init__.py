@@ -1,7 +1,7 @@
 """Stage 2, image -> regions: engines, the store that keeps what they made, and how good it is.
 
 An engine is named by one string: grid[:N], felzenszwalb[:SCALE[:MIN_SIZE]] (several scales: 500,1000,1500; also
-felzenszwalb-skimage and felzenszwalb-fast), mcg[:RANKING_FILE], annotated[:PATH], semantic (classes of pixels).
+felzenszwalb-skimage and felzenszwalb-opencv), mcg[:RANKING_FILE], annotated[:PATH], semantic (classes of pixels).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ENGINES: dict[str, Callable[[str], Engine]] = {
     "grid": Grid.from_spec,
     "felzenszwalb": felzenszwalb.from_spec,
     "felzenszwalb-skimage": partial(felzenszwalb.from_spec, by="scikit-image"),
-    "felzenszwalb-fast": partial(felzenszwalb.from_spec, by="opencv"),
+    "felzenszwalb-opencv": partial(felzenszwalb.from_spec, by="opencv"),
     "mcg": _mcg,
     "annotated": Annotated.from_spec,
     "semantic": Semantic.from_spec,

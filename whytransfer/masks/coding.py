@@ -18,6 +18,7 @@ from whytransfer.compiled import KEPT
 from whytransfer.masks.regions import NO_REGION, Regions
 
 HEADER = struct.Struct("<BBHII")
+_MOST_PX = 178_956_970  # of an image (PIL's limit): a header that says more is not believed
 _jit = njit(nogil=True, error_model="numpy", cache=KEPT)
 
 
@@ -34,35 +35,66 @@ def encode(regions: Regions) -> bytes:
 
 
 def size_of(code: bytes | memoryview) -> tuple[int, int]:
-    """(H, W) of the regions in a code, undecoded."""
-    _, _, _, height, width = HEADER.unpack_from(code)
-    return height, width
+    """(H, W) of the regions in a code, undecoded; ValueError for what is none."""
+    return _header(code)[3:]
 
 
 def labels_of(code: bytes | memoryview) -> NDArray[np.int64] | None:
-    """(R,) classes in a code, or None."""
-    _, has_labels, count, _, _ = HEADER.unpack_from(code)
-    return np.frombuffer(zlib.decompress(code[HEADER.size :]), np.int64, count) if has_labels else None
+    """(R,) classes in a code, or None; ValueError for a damaged one."""
+    _, has_labels, count, _, _ = _header(code)
+    return np.frombuffer(_body(code).tobytes(), np.int64, count) if has_labels else None
 
 
 def decode(code: bytes | memoryview, size: tuple[int, int] | None = None) -> Regions:
-    """Regions at (height, width) `size`, nearest pixel centres, or at their own; only that many pixels are written."""
-    overlapping, has_labels, count, height, width = HEADER.unpack_from(code)
-    body = np.frombuffer(zlib.decompress(code[HEADER.size :]), np.uint8)
+    """Regions at (height, width) `size`, nearest pixel centres, or at their own; only that many pixels are written.
+
+    ValueError for a damaged code: what it says is checked before it is painted, as the kernels check nothing.
+    """
+    overlapping, has_labels, count, height, width = _header(code)
+    body = _body(code)
     begin = 8 * count if has_labels else 0
     labels = body[:begin].view(np.int64).copy() if has_labels else None
     rows, columns = (_places(n, m) for n, m in zip((height, width), size or (height, width), strict=True))
     shape = int(rows[-1]), int(columns[-1])
     maps: NDArray
     if overlapping:
+        _check(_fits(body[begin:], height * width, count, -1), "lengths of runs")
         maps = np.zeros((count, *shape), dtype=bool)
         _paint_stack(body[begin:], width, rows, columns, maps.view(np.uint8))
     else:
+        _check(len(body) >= begin + 4, "number of runs")
         runs = int(body[begin : begin + 4].view(np.uint32)[0])
         ids, lengths = body[begin + 4 : begin + 4 + runs], body[begin + 4 + runs :]
+        _check(len(ids) == runs and _fits(lengths, height * width, 1, runs), "lengths of runs")
         maps = np.full(shape, NO_REGION, dtype=np.uint8)
         _paint_map(ids, lengths, width, rows, columns, maps)
     return Regions(maps, labels)
+
+
+def _header(code: bytes | memoryview) -> tuple[int, int, int, int, int]:
+    """Kind, whether classes follow, R, H, W."""
+    _check(len(code) > HEADER.size, "header")
+    kind, has_labels, count, height, width = HEADER.unpack_from(code)
+    _check(kind < 2 and has_labels < 2 and 0 < height * width <= _MOST_PX, "header")
+    return kind, has_labels, count, height, width
+
+
+def _body(code: bytes | memoryview) -> NDArray[np.uint8]:
+    """What is compressed, of no more bytes than regions of this number and size can take."""
+    kind, has_labels, count, height, width = _header(code)
+    most = 8 * count * has_labels + (5 * (height * width + 1) * count if kind else 4 + 6 * height * width)
+    packed = zlib.decompressobj()
+    try:
+        body = packed.decompress(code[HEADER.size :], most + 1)
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+    _check(packed.eof and 8 * count * has_labels <= len(body) <= most, "compressed content")
+    return np.frombuffer(body, np.uint8)
+
+
+def _check(fine: bool, part: str) -> None:
+    if not fine:
+        raise ValueError(f"its {part} cannot be right")
 
 
 def _places(stored: int, asked: int) -> NDArray[np.int64]:
@@ -104,6 +136,26 @@ def _stack_runs(bits, plane):
                 value, begin = not value, k
         place = _put(lengths, place, plane - begin)
     return lengths[:place].copy()
+
+
+@_jit
+def _fits(lengths, plane, planes, runs):
+    """Whether bytes are the lengths of `runs` runs (-1: of any number) that fill so many planes of pixels, no more."""
+    place, found = 0, 0
+    for _ in range(planes):
+        pixel = np.int64(0)
+        while pixel < plane:
+            length, shift, more = np.int64(0), 0, True
+            while more:
+                if place >= len(lengths) or shift > 28:
+                    return False
+                length |= (np.int64(lengths[place]) & 127) << shift
+                more = lengths[place] >= 128
+                place, shift = place + 1, shift + 7
+            pixel, found = pixel + length, found + 1
+        if pixel != plane:
+            return False
+    return place == len(lengths) and (runs < 0 or found == runs)
 
 
 @_jit

@@ -2,7 +2,7 @@
 
 DetCon's masks of ImageNet are scikit-image's felzenszwalb(scale=1000, min_size=1000, sigma=0.8) on the whole picture.
 `felzenszwalb` gives that result by a compiled implementation of ours, tested to be equal; `felzenszwalb-skimage` is
-scikit-image itself, `felzenszwalb-fast` OpenCV's implementation, whose segments differ.
+scikit-image itself, `felzenszwalb-opencv` OpenCV's implementation, whose segments differ.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _opencv(pixels: NDArray[np.uint8], pairs: Sequence[Pair], sigma_px: float) -
         from cv2.ximgproc.segmentation import createGraphSegmentation
     except ImportError:
         raise InputError(
-            "felzenszwalb-fast needs OpenCV with its contributed modules: pip install 'whytransfer[masks]', and no "
+            "felzenszwalb-opencv needs OpenCV with its contributed modules: pip install 'whytransfer[masks]', and no "
             "other OpenCV wheel beside it, which would hide them"
         ) from None
     found = (createGraphSegmentation(sigma_px, scale, smallest).processImage(pixels) for scale, smallest in pairs)

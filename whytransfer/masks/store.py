@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -31,12 +32,14 @@ from whytransfer.images.cache import PixelCache
 from whytransfer.images.content import DIGEST_BYTES, Encoded, digest
 from whytransfer.images.decode import Unreadable, shrunk_size
 from whytransfer.masks.coding import decode, encode, labels_of, size_of
-from whytransfer.masks.regions import Regions
+from whytransfer.masks.regions import NO_REGION, Regions
 from whytransfer.memory import usable_cores
+from whytransfer.parsing import json_of
 from whytransfer.records import ImageSet
 
 FORMAT = 1
 MAGIC = b"WTMASKS1"
+T = TypeVar("T")
 _KEY = np.dtype(f"S{DIGEST_BYTES}")
 _FULL, _LATE_S = 512, 20.0  # a part is written when it has so many images, or is so old
 _CHUNK = 64  # images per task when contents are read
@@ -61,7 +64,7 @@ class RegionStore:
                 f"whytransfer masks --images IMAGES --engine felzenszwalb --out {folder}"
             )
         try:
-            said = json.loads(path.read_text())
+            said = json_of(path.read_text())
             version, recipe, engine = said["format"], str(said["recipe"]), str(said["engine"])
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path} is damaged or no store's ({type(error).__name__}: {error}).") from None
@@ -118,7 +121,14 @@ class RegionStore:
     def regions_of(self, key: bytes) -> Regions | None:
         """The regions of one image, at its full size."""
         position = int(self.positions(np.frombuffer(key, np.uint8))[0])
-        return None if position < 0 else decode(self.code(position))
+        return None if position < 0 else self.read(position, decode)
+
+    def read(self, position: int, reader: Callable[[memoryview], T]) -> T:
+        """What `reader` (decode, size_of, labels_of) makes of the code at a position; InputError for a damaged one."""
+        try:
+            return reader(self.code(position))
+        except ValueError as error:
+            raise _damaged(self._paths[self._parts[position]], str(error)) from None
 
     def for_pixels(self, cache: PixelCache, progress: Callable[[int, int], None] | None = None) -> StoredRegions:
         """The regions of cached pictures, at their size. Reads the image files once to know what they contain.
@@ -149,7 +159,7 @@ class RegionStore:
 
     def _contents(self, cache: PixelCache, progress: Callable[[int, int], None] | None) -> NDArray[np.uint8]:
         """(N, 16) contents of all images of the set behind a cache; remembered under its fingerprint."""
-        fingerprint = json.loads((cache.path / "entry.json").read_text())["fingerprint"]
+        fingerprint = json_of((cache.path / "entry.json").read_text())["fingerprint"]
         path = self.folder / "images" / f"{fingerprint}.npy"
         if path.exists():
             known = np.load(path)
@@ -185,15 +195,24 @@ class StoredRegions:
 
     def regions(self, i: int) -> torch.Tensor:
         """Label map (H, W) uint8 or stack (R, H, W) bool at the size of cache.pixels(i); nearest pixel centres."""
-        code = self._store.code(int(self._positions[i]))
-        height, width = size_of(code)
+        height, width = self._store.read(int(self._positions[i]), size_of)
         width, height = shrunk_size((width, height), self._max_side_px)  # as the cache shrinks pictures
-        return torch.from_numpy(decode(code, (height, width)).maps)
+        found = self._store.read(int(self._positions[i]), lambda code: decode(code, (height, width)))
+        return torch.from_numpy(found.maps)
 
     def labels(self, i: int) -> torch.Tensor | None:
         """(R,) int64 class of each region, or None."""
-        labels = labels_of(self._store.code(int(self._positions[i])))
+        labels = self._store.read(int(self._positions[i]), labels_of)
         return None if labels is None else torch.from_numpy(labels.copy())
+
+    def bare(self, most: int = 500) -> tuple[int, int]:
+        """How many pictures show no region, of how many: of all, or of `most` that are evenly spread over them."""
+        looked_at = np.unique(np.linspace(0, len(self) - 1, min(most, len(self))).astype(int)).tolist()
+        none = sum(
+            bool((maps == NO_REGION).all() if maps.ndim == 2 else not maps.any())
+            for maps in map(self.regions, looked_at)
+        )
+        return none, len(looked_at)
 
     @property
     def state_bytes_per_image(self) -> float:
@@ -283,18 +302,22 @@ def _sweep(folder: Path) -> None:
             continue  # being written, or renamed meanwhile
 
 
+def _damaged(path: Path, why: str) -> InputError:
+    return InputError(f"{path} is damaged ({why}): delete it and make its regions again with the same command.")
+
+
 def _index(path: Path) -> tuple[NDArray, NDArray[np.int64], NDArray[np.int32]]:
     """Contents, begins and lengths of the codes of a part."""
     with open(path, "rb") as file:
         head = file.read(len(MAGIC) + 8)
         count = struct.unpack("<Q", head[len(MAGIC) :])[0] if head[: len(MAGIC)] == MAGIC and len(head) == 16 else 0
-        table = file.read(count * (DIGEST_BYTES + 8))
-        whole = count > 0 and len(table) == count * (DIGEST_BYTES + 8)
-        ends = np.frombuffer(table[count * DIGEST_BYTES :], "<u8").astype(np.int64) if whole else np.zeros(1, np.int64)
-        first = len(head) + len(table)
-        if not whole or os.fstat(file.fileno()).st_size != first + ends[-1]:
-            raise InputError(f"{path} is damaged: delete it and make its regions again with the same command.")
-    lengths = np.diff(ends, prepend=0)
+        size = os.fstat(file.fileno()).st_size
+        whole = 0 < count * (DIGEST_BYTES + 8) <= size - len(head)
+        table = file.read(count * (DIGEST_BYTES + 8)) if whole else b""
+    ends = np.frombuffer(table[count * DIGEST_BYTES :], "<u8").astype(np.int64) if whole else np.zeros(1, np.int64)
+    first, lengths = len(head) + len(table), np.diff(ends, prepend=0)
+    if not whole or size != first + ends[-1] or lengths.min() < 0 or lengths.max() >= 2**31:
+        raise _damaged(path, "its index does not fit its size")
     keys = np.frombuffer(table[: count * DIGEST_BYTES], _KEY)
     return keys, first + ends - lengths, lengths.astype(np.int32)
 

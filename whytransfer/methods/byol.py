@@ -1,8 +1,7 @@
 """BYOL: predict what a slow copy of the network sees in the image's other view; no negatives.
 
 [Grill 2020, "Bootstrap your own latent"], with the paper's letters: q predictions, z' targets, tau.
-paper: batch norm over all processes; here over each process's own share, which several processes cannot do without:
-their losses differ from one process's by the batch statistics.
+Batch norm is over all processes, as published.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def _paper(epochs: int, lr: float, weight_decay: float) -> Training:
 class DetConB(DetCon):
     """Predictions of the online network against the target's projections of the same regions.
 
-    The target begins with other weights and normalises by its own batches (here each process's; paper: all joined).
+    The target begins with other weights and normalises by its own batches, of all processes.
     """
 
     recipe = "detcon-b"

@@ -16,7 +16,7 @@ from whytransfer import chance
 from whytransfer.nn import heads
 from whytransfer.nn.batchnorm import check_groups, groups_here, shuffled, split_batch_norm
 from whytransfer.nn.ema import frozen_copy, update_ema
-from whytransfer.nn.gather import gather
+from whytransfer.nn.gather import gather, world
 from whytransfer.nn.losses import info_nce, unit
 from whytransfer.nn.queue import KeyQueue
 from whytransfer.nn.schedules import Training
@@ -27,7 +27,7 @@ class MoCo(nn.Module):
     """The steps that both papers share; the first view is the query, the second the key.
 
     splits: groups of the batch with batch statistics of their own, as on so many devices (`nn.batchnorm`).
-    Under several processes keys are shuffled within each process and enqueued from all.
+    Under several processes keys are shuffled over all of them and enqueued from all.
     """
 
     views = 2
@@ -64,7 +64,7 @@ class MoCo(nn.Module):
     @torch.no_grad()
     def encode_keys(self, im_k: Tensor) -> Tensor:
         """Keys of the momentum encoder, in training mode, each image among other neighbours than its query's."""
-        order = torch.from_numpy(chance.permutation(self.seed, self.steps, len(im_k)))
+        order = torch.from_numpy(chance.permutation(self.seed, self.steps, len(im_k) * world()[1]))
         if im_k.is_cuda:  # without pinned memory the host would wait here for all that the GPU still has to do
             order = order.pin_memory().to(im_k.device, non_blocking=True)
         return unit(shuffled(lambda x: self.key_projector(self.key_backbone(x).vector), im_k, order))

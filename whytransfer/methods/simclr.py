@@ -1,9 +1,8 @@
 """SimCLR: find an image's other view among all other views of the batch.
 
 [Chen 2020, "A simple framework for contrastive learning of visual representations"], with the paper's letters: h, z.
-paper: batch norm over all processes; here over each process's own share, so that several processes differ from one
-by their batch statistics alone (the loss itself compares the views of all processes). The loss is the mean over both
-directions, eq. 1; the published code adds them up, which LARS notices in norms and in the weight decay alone.
+Loss and batch norm are over the views of all processes, as published. The loss is the mean over both directions, eq. 1;
+the published code adds them up, which LARS notices in norms and in the weight decay alone.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class SupCon(nn.Module):
     """SupCon on a batch: every other view of the class, of all processes, is a positive.
 
     T, batch and LARS are the paper's; learning rate, weight decay and warm-up are SimCLR's, whose settings it takes up.
-    paper: AutoAugment; here SimCLR's views. paper: batch norm over all processes; here each process's own.
+    paper: AutoAugment; here SimCLR's views. Batch norm is over all processes, as published.
     """
 
     recipe = "simclr"

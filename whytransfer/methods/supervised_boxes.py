@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from whytransfer.errors import InputError
 from whytransfer.nn import heads
 from whytransfer.nn.dense import stages_of
+from whytransfer.nn.gather import gather
 from whytransfer.nn.losses import full_precision
 from whytransfer.nn.schedules import Training
 from whytransfer.records import Views
@@ -24,8 +25,8 @@ STAGES = ("layer2", "layer3", "layer4")  # of ResNets cells of 8, 16, 32 px: P3 
 class SupervisedBoxes(nn.Module):
     """Focal loss, generalised IoU and centredness over five levels; views.boxes[0] holds the boxes of the first view.
 
-    As torchvision sums them: over the places inside objects of this process's images, divided by their number. A view
-    without any box is all background. width: channels of the pyramid and of the heads, a multiple of 32.
+    As torchvision sums them: over the places inside objects, divided by their number, here that of all processes. A
+    view without any box is all background. width: channels of the pyramid and of the heads, a multiple of 32.
     """
 
     recipe = "supervised"
@@ -86,6 +87,7 @@ def fcos(channels: list[int], strides_px: list[int], hidden: int, classes: int) 
     """torchvision's FCOS, whose "backbone" is only the pyramid over three stages."""
     from torchvision.models.detection import FCOS  # a second's import, for this method alone
     from torchvision.models.detection.anchor_utils import AnchorGenerator
+    from torchvision.models.detection.fcos import FCOSHead
     from torchvision.ops import FeaturePyramidNetwork
     from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
@@ -96,10 +98,21 @@ def fcos(channels: list[int], strides_px: list[int], hidden: int, classes: int) 
             with torch.autocast(p[-1].device.type, enabled=False):
                 return super().forward([full_precision(x) for x in p], [full_precision(x) for x in c], names)
 
+    class Joined(FCOSHead):
+        """Losses divided by what the mean over processes needs: the mean number of places inside objects."""
+
+        def compute_loss(self, targets: Any, found: Any, places: Any, matched: list[Tensor]) -> dict[str, Tensor]:
+            inside = (torch.cat(matched) >= 0).sum()  # torchvision divides by it, or by 1
+            everywhere = gather(inside[None]).float()
+            share = inside.clamp(min=1) / everywhere.mean().clamp(min=1 / len(everywhere))
+            losses = super().compute_loss(targets, found, places, matched)
+            return {name: loss * share for name, loss in losses.items()}
+
     pyramid: Any = FeaturePyramidNetwork(channels, hidden, extra_blocks=Coarser(hidden, hidden))
     pyramid.out_channels = hidden
     cells = AnchorGenerator(tuple((px,) for px in strides_px), ((1.0,),) * len(strides_px))
-    return FCOS(pyramid, num_classes=classes, anchor_generator=cells)
+    head = Joined(hidden, cells.num_anchors_per_location()[0], classes)
+    return FCOS(pyramid, num_classes=classes, anchor_generator=cells, head=head)
 
 
 def target(boxes: Tensor) -> dict[str, Tensor]:

@@ -5,7 +5,9 @@ prevents it with eight devices: each normalises its own share of the batch, and 
 their queries [He 2020, §3.3, "Shuffling BN"]. The same arithmetic on one device: statistics per group of the batch
 (`split_batch_norm`), and a random order of the keys while they are encoded (`shuffled`).
 
-Over W processes each makes G / W of the groups of its own share, so the whole batch falls into G, whatever W is.
+Over W processes each makes G / W of the groups of its own share, so the whole batch falls into G, whatever W is; keys
+are shuffled over all processes, without which a process with one group would see pairs together. One group (G 1) of all
+processes, and running statistics of all, are the work of `nn.joined_norm`.
 
 Running statistics move once per step, by the mean over the groups; the paper keeps those of its first device, which
 have the same expectation and more noise. Evaluation uses them as plain batch norm does.
@@ -13,7 +15,7 @@ have the same expectation and more noise. Evaluation uses them as plain batch no
 A ResNet-18 step (64 px, batch 128, bfloat16, channels last, CPU) in 8 groups costs 1.02 of the plain one this way, 1.27
 when the whole network runs group by group, 1.35 when groups become channels.
 
-Shape letters: B batch, G groups, C channels, H height, W width.
+Shape letters: B batch, G groups, C channels, H height, W width of a map, or processes.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from whytransfer.errors import InputError
-from whytransfer.nn.gather import world
+from whytransfer.nn.gather import gather, own_rows, world
 
 
 def _normalise_groups(norm: _BatchNorm, x: Tensor, groups: int) -> Tensor:
@@ -98,15 +100,16 @@ def split_batch_norm(module: nn.Module, groups: int) -> nn.Module:
     """
     for name, child in module.named_children():
         if type(child) is nn.BatchNorm1d:
-            setattr(module, name, _share(child, SplitBatchNorm1d(child.num_features, groups)))
+            setattr(module, name, share(child, SplitBatchNorm1d(child.num_features, groups)))
         elif type(child) is nn.BatchNorm2d:
-            setattr(module, name, _share(child, SplitBatchNorm2d(child.num_features, groups)))
+            setattr(module, name, share(child, SplitBatchNorm2d(child.num_features, groups)))
         else:
             split_batch_norm(child, groups)
     return module
 
 
-def _share(plain: _BatchNorm, split: _BatchNorm) -> nn.Module:
+def share(plain: _BatchNorm, split: _BatchNorm) -> nn.Module:
+    """`split` with the settings, weights and statistics of `plain`."""
     split.eps, split.momentum, split.training = plain.eps, plain.momentum, plain.training
     split.weight, split.bias = plain.weight, plain.bias
     split.running_mean, split.running_var = plain.running_mean, plain.running_var
@@ -117,9 +120,11 @@ def _share(plain: _BatchNorm, split: _BatchNorm) -> nn.Module:
 def shuffled(encode: Callable[[Tensor], Tensor], images: Tensor, order: Tensor) -> Tensor:
     """encode(images) computed in another order of the batch: row i of the answer still belongs to image i.
 
-    images (B, ...); order (B,) a permutation of range(B): which image stands where while the groups are formed.
+    images (B, ...) of each of W processes; order (W B,) a permutation of the images of all, equal in all processes:
+    which image stands where while the groups are formed. Images travel between processes, as in the paper's algorithm.
     """
-    encoded = encode(images[order])
+    mine = own_rows(images)
+    encoded = gather(encode(gather(images)[order[mine]]))  # (W B, D), row j is of image order[j]
     out = torch.empty_like(encoded)
     out[order] = encoded
-    return out
+    return out[mine]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from whytransfer.errors import InputError
 from whytransfer.figures import altair
+from whytransfer.parsing import json_of
 from whytransfer.report.dots import axis, dots
 from whytransfer.report.look import PANEL_PX, Point, beside, data, look, point, tooltip, where_known
 from whytransfer.report.numbers import Number, names_of
@@ -129,7 +129,7 @@ def learning_points(rows: Iterable[Mapping[str, Any]], folder: Path) -> Iterator
 def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
     for number, line in enumerate(path.read_text().splitlines(), 1):
         try:
-            yield json.loads(line)
+            yield json_of(line)
         except ValueError:
             raise InputError(
                 f"line {number} of {path} is no JSON: the file is damaged. Remove that line, or run the cell again."

@@ -8,17 +8,17 @@ else what a calibration measured, which is kept in OUT/calibration.json; else it
 from __future__ import annotations
 
 import contextlib
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from whytransfer.errors import InputError
+from whytransfer.parsing import json_of
 from whytransfer.progress import bar
 from whytransfer.study.cells import Stage
 from whytransfer.study.status import Entry
-from whytransfer.study.store import StudyFolder, write_json
+from whytransfer.study.store import StudyFolder
 
 
 class Costs:
@@ -37,7 +37,7 @@ class Costs:
         """What was calibrated here before, {machine: {kind: seconds per unit}}; {} where the file is damaged: it is
         measured again."""
         try:
-            kept = json.loads(self._path.read_bytes())
+            kept = json_of(self._path.read_bytes())
             return {str(m): {str(k): float(v) for k, v in rates.items()} for m, rates in kept.items()}
         except (OSError, ValueError, TypeError, AttributeError):
             return {}
@@ -75,7 +75,7 @@ class Costs:
                     found = calibrate(entry.cell)
                     self._calibrated |= {} if found is None else {kind: found}
         if todo and self.store.path.is_dir():  # not for a plan of a folder that is not made
-            write_json(self._path, {**self._kept(), self.machine: self._calibrated})
+            self.store.write_shared(self._path, {**self._kept(), self.machine: self._calibrated})
 
 
 def _of_finished(store: StudyFolder, machine: str) -> dict[str, float]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from whytransfer import progress
-from whytransfer.errors import InputError, RunError
+from whytransfer.errors import InputError, RunError, is_out_of_memory
 from whytransfer.files import is_disk_full, locked
 from whytransfer.study.cells import Cell
 from whytransfer.study.store import StudyFolder
@@ -97,8 +97,14 @@ def _attempt(job: Job, store: StudyFolder, card: dict[str, Any], began: float) -
         how = "disk full" if is_disk_full(error) else "failed"
         return ended(how, str(error), traceback.format_exc())
     except Exception as error:  # a defect of ours, or of memory: told with its traceback, and the others go on
-        return ended("failed", f"{type(error).__name__}: {error}", traceback.format_exc())
+        advice = _advice(error)
+        return ended("failed", f"{type(error).__name__}: {error}{advice}", traceback.format_exc().rstrip() + advice)
     return Outcome(name, "finished", seconds)
+
+
+def _advice(error: Exception) -> str:
+    short = is_out_of_memory(error)
+    return ". Memory was short: run fewer cells at a time (--workers), or make its batch smaller" if short else ""
 
 
 def _append(log: Path, line: str) -> None:

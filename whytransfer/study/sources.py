@@ -14,7 +14,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 # they talk, draw, keep and stop, and have no say in a number
-SILENT = ("errors", "progress", "stopping", "memory", "compiled", "files", "runs", "speed", "figures", "commands")
+SILENT = (
+    "errors", "progress", "stopping", "memory", "compiled", "files", "parsing", "runs", "speed", "figures", "commands",
+)  # fmt: skip
 
 
 def closure(modules: Iterable[str], root: Path = ROOT) -> dict[str, str]:

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from whytransfer.errors import InputError
-from whytransfer.files import atomic_write, remove_asides, writable_folder
+from whytransfer.files import atomic_write, locked, remove_asides, remove_asides_below, writable_folder
+from whytransfer.parsing import json_of
 from whytransfer.progress import say
 from whytransfer.study.cells import Cell, filled
 
@@ -39,7 +42,7 @@ class StudyFolder:
             held = [p.name for p in folder.path.iterdir() if not p.name.startswith(".") and p.name != "study.json"]
             if held:
                 raise InputError(f"--out {path} is not empty and holds no study.json (but {held[0]}). Choose another.")
-            write_json(folder.path / "study.json", {"format": FORMAT})
+            folder.write_shared(folder.path / "study.json", {"format": FORMAT})
         folder._check()
         for part in ("cells", "studies", "code"):
             (folder.path / part).mkdir(exist_ok=True)
@@ -58,7 +61,7 @@ class StudyFolder:
     def _check(self) -> None:
         path = self.path / "study.json"
         try:
-            version = json.loads(path.read_text())["format"]
+            version = json_of(path.read_text())["format"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path} is damaged or no study's ({type(error).__name__}: {error})") from None
         if version != FORMAT:
@@ -79,7 +82,7 @@ class StudyFolder:
         """cell.json; {} where there is none, {"state": "damaged"} where it cannot be read."""
         path = self.cell(key) / "cell.json"
         try:
-            card = json.loads(path.read_bytes())
+            card = json_of(path.read_bytes())
             return card if isinstance(card, dict) and isinstance(card.get("state"), str) else {"state": "damaged"}
         except FileNotFoundError:
             return {}
@@ -89,7 +92,7 @@ class StudyFolder:
     def begin(self, cell: Cell, key: str, decided: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
         """Note that a cell is being run; returns its card."""
         self.cell(key).mkdir(parents=True, exist_ok=True)
-        remove_asides(self.cell(key), ("cell.json", "results.jsonl"))
+        remove_asides_below(self.cell(key))  # of whoever was killed here; the cell's lock is held
         before = self.card(key)
         card = {"format": FORMAT, "key": key, "name": cell.name, "stage": cell.stage, "seed": cell.seed}
         card |= {"settings": dict(cell.settings), "decided": decided, "place": str(self.path / "cells"), **about}
@@ -140,9 +143,11 @@ class StudyFolder:
         found = {}
         for path in sorted((self.path / "studies").glob("*.json")):
             try:
-                said = json.loads(path.read_bytes())
+                said = json_of(path.read_bytes())
                 found[str(said["study"])] = said
-                said["cells"].items()
+                for name, entry in said["cells"].items():
+                    if not _is_listed(entry):
+                        raise ValueError(f"its cell {name} is {str(entry)[:60]!r}")
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 raise InputError(
                     f"{path} is damaged ({type(error).__name__}: {error}). Delete it and run its study again: finished "
@@ -160,18 +165,24 @@ class StudyFolder:
             }
             for cell, key in cells
         }  # fmt: skip
-        write_json(self.path / "studies" / f"{name}.json", {"study": name, **about, "cells": listed})
+        self.write_shared(self.path / "studies" / f"{name}.json", {"study": name, **about, "cells": listed})
 
     def keep_code(self, code: str, digests: Mapping[str, str]) -> None:
         """Remember what a hash of code stands for."""
         path = self.path / "code" / f"{code}.json"
         if not path.exists():
-            write_json(path, dict(digests))
+            self.write_shared(path, dict(digests))
+
+    def write_shared(self, path: Path, content: Any) -> None:
+        """Write what several processes may write, one at a time: so what a killed one left aside can be removed."""
+        with locked(self.path / ".lock"):
+            remove_asides(path.parent, (path.name,))
+            write_json(path, content)
 
     def code(self, code: str) -> dict[str, str]:
         """The digests of modules behind a hash of code; {} where they are not known."""
         try:
-            return dict(json.loads((self.path / "code" / f"{code}.json").read_bytes()))
+            return dict(json_of((self.path / "code" / f"{code}.json").read_bytes()))
         except (OSError, ValueError, TypeError):
             return {}
 
@@ -200,14 +211,45 @@ class StudyFolder:
             say(f"note: {said}: the rows of {cell} are left out. Run the study again, which makes them anew.")
             return
         models = {
-            filled(spec, lambda need: f"{card['place']}/{cells[need]['key']}/files"): name
+            filled(spec, lambda need: f"{card.get('place')}/{cells.get(need, entry)['key']}/files"): name
             for spec, name in entry["models"].items()
         }
         named = {"study": study, "cell": cell} | {k: entry[k] for k in ("key", "stage", "item", "seed")}
         named["folder"] = f"cells/{entry['key']}"
-        for line in (self.cell(entry["key"]) / "results.jsonl").read_bytes().splitlines():
-            row = json.loads(line)
+        path = self.cell(entry["key"]) / "results.jsonl"
+        for number, line in enumerate(path.read_bytes().splitlines(), 1):
+            row = result_of(line, f"line {number} of {path}")
             yield {**row, **named, "backbone": entry["backbone"] or study_name(row["model"], models)}
+
+
+def _is_listed(entry: Any) -> bool:
+    """Whether this is what `keep_study` says of a cell; its key is the name of a folder, never a path."""
+    texts = ("key", "stage", "item", "backbone")
+    fine = isinstance(entry, dict) and all(isinstance(entry.get(name), str) for name in texts)
+    fine = fine and isinstance(entry.get("seed"), int) and isinstance(entry.get("models"), dict)
+    return (
+        fine
+        and bool(re.fullmatch(r"[\w-]+", entry["key"]))
+        and all(isinstance(m, str) for m in entry["models"].values())
+    )
+
+
+def result_of(line: bytes, where: str) -> dict[str, Any]:
+    """A row of results.jsonl, as Result.to_json wrote it; InputError for anything else."""
+    try:
+        row = json_of(line)
+        fine = type(row["value"]) in (int, float) and math.isfinite(row["value"])
+        fine &= all(end is None or type(end) in (int, float) for end in (row["low"], row["high"]))
+        fine &= all(isinstance(row[name], str) for name in ("model", "data", "task", "metric", "unit", "direction"))
+        fine &= isinstance(row["provenance"], dict) and type(row["n"]) is int and type(row["seed"]) is int
+    except (ValueError, KeyError, TypeError, OverflowError):
+        fine = False
+    if not fine:
+        raise InputError(
+            f"{where} is no result: the file is damaged or another program's. Delete it and run the study again, which "
+            "makes it anew."
+        )
+    return row
 
 
 def study_name(model: str, models: Mapping[str, str]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from whytransfer.errors import InputError, unknown_name
+from whytransfer.parsing import yaml_of
 
 PARTS = ("study", "seeds", "values", "pretrain", "transfer", "backbones", "tasks", "diagnoses")
 _VALUE = re.compile(r"\{([A-Za-z_]\w*)\}")  # not {000..012}, which is a pattern of shards
@@ -35,7 +36,7 @@ def read_study(source: Mapping[str, Any] | Path | str, values: Mapping[str, Any]
     """
     mapping = isinstance(source, Mapping)
     where = "the study" if mapping else str(source)
-    content = source if isinstance(source, Mapping) else _yaml(Path(source))
+    content = source if isinstance(source, Mapping) else yaml_of(Path(source), "study file")
     if not isinstance(content, Mapping):
         raise InputError(f"{where}: expected parts by name ({', '.join(PARTS)}), found {type(content).__name__}")
     for part in content:
@@ -47,25 +48,6 @@ def read_study(source: Mapping[str, Any] | Path | str, values: Mapping[str, Any]
     read = StudyFile(name, _seeds(filled["seeds"], where), **{p: _named(filled, p, where) for p in PARTS[3:]})
     _check(read, where)
     return read
-
-
-def _yaml(path: Path) -> Any:
-    import yaml
-
-    class Unique(yaml.SafeLoader):
-        """YAML in which a name that stands twice is an error, not the loss of what stood first."""
-
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            names = [key.value for key, _ in node.value]
-            if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1 and name != "<<"]:
-                raise InputError(f"{path}: {twice[0]!r} stands twice in line {node.start_mark.line + 1} and below")
-            return super().construct_mapping(node, deep)
-
-    try:
-        return yaml.load(path.read_text(), Unique)  # noqa: S506  (a SafeLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"study file {path}: {reason}") from None
 
 
 def _named(content: Mapping[str, Any], part: str, where: str) -> dict[str, Any]:

@@ -10,7 +10,6 @@ Intervals are bootstraps over the test images: the detections are matched once, 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -174,7 +173,7 @@ def _means(parts: dict[str, NDArray[np.float64]]) -> dict[str, float]:
 
 
 def _intervals(metrics: Any, scores: Coco | Voc, draws: int, seed: int) -> dict[str, tuple[float, float]]:
-    """Quantiles of each metric of `scores` over draws of the images; a draw without any object of it does not count."""
+    """Of each metric of `scores` over draws of the images, of which one without any object of it does not count."""
     names, n = list(scores.values), len(scores.truth["images"])
 
     def of(counts: Floats) -> list[float]:
@@ -183,7 +182,5 @@ def _intervals(metrics: Any, scores: Coco | Voc, draws: int, seed: int) -> dict[
 
     with ThreadPoolExecutor(usable_cores()) as pool:
         rows = [row for block in bootstrap.resamples(n, draws, seed) for row in pool.map(of, block)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        low, high = np.nanquantile(np.array(rows), [0.025, 0.975], axis=0)
+    low, high = bootstrap.around(np.array(list(scores.values.values())), np.array(rows)).clip(0, 100)
     return {name: (float(a), float(b)) for name, a, b in zip(names, low, high, strict=True)}

@@ -6,6 +6,7 @@ product. The interval covers the choice of test images only: not the training se
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -39,6 +40,18 @@ def resampled(n: int, of_counts: Statistic, draws: int = 2000, seed: int = 0) ->
 def percentiles(values: Array, level: float = 0.95) -> Array:
     """(2, ...) the ends of the interval, of values (draws, ...)."""
     return np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
+
+
+def around(measured: Array | float, drawn: Array, level: float = 0.95) -> Array:
+    """(2, ...) the ends of the interval of `measured` (...), of its values in draws (draws, ...) less their bias.
+
+    For what is higher or lower in resamples than in the images themselves. Average precision is: an image drawn twice
+    counts as two that were found together, the more so the rarer a class is, so percentiles may lie beside the value.
+    So is the best of several groups less the worst. Ends are nan where no draw is a number.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # what is no number in any draw
+        return percentiles(drawn, level) - (np.nanmean(drawn, axis=0) - measured)
 
 
 def paired_difference(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from whytransfer.errors import InputError
 from whytransfer.files import atomic_write
+from whytransfer.parsing import json_of
 
 Truth = dict[str, Any]
 Detections = list[dict[str, Any]]
@@ -34,14 +35,20 @@ def read_truth(source: Truth | Path | str) -> Truth:
     if not isinstance(truth, Mapping) or (lacking := [part for part in PARTS if part not in truth]):
         missing = ", ".join(PARTS if not isinstance(truth, Mapping) else lacking)
         raise InputError(f"{where} is no ground truth in COCO's form: it has no {missing}.")
+    if wrong := next((part for part in PARTS if not isinstance(truth[part], list | tuple)), None):
+        raise InputError(f"{where} is no ground truth in COCO's form: {wrong} is {str(truth[wrong])[:60]!r}, no list.")
     images, categories = (_ids(truth[part], f"{where}: {part}") for part in ("images", "categories"))
     _ids([item for item in truth["annotations"] if isinstance(item, Mapping) and "id" in item], f"{where}: annotations")
     annotations: list[dict[str, Any]] = []
     for item in truth["annotations"]:
-        _known(item, images, categories, f"{where}: annotation {item.get('id')}")
-        _box(item.get("bbox"), f"{where}: annotation {item.get('id')}")
+        name = f"{where}: annotation {item.get('id') if isinstance(item, Mapping) else ''}".rstrip()
+        _known(item, images, categories, name)
+        _box(item.get("bbox"), name)
         area = item.get("area", item["bbox"][2] * item["bbox"][3])
-        annotations.append({**item, "id": len(annotations) + 1, "area": area, "iscrowd": int(item.get("iscrowd", 0))})
+        if not isinstance(area, int | float) or not math.isfinite(area):
+            raise InputError(f"{name} has the area {area!r}, no number.")
+        crowd = int(bool(item.get("iscrowd", 0)))
+        annotations.append({**item, "id": len(annotations) + 1, "area": area, "iscrowd": crowd})
     return {"images": list(truth["images"]), "annotations": annotations, "categories": list(truth["categories"])}
 
 
@@ -73,7 +80,7 @@ def _content(source: Any) -> tuple[Any, str]:
     if not isinstance(source, str | Path):
         return source, "what was given"
     try:
-        return json.loads(Path(source).read_bytes()), str(source)
+        return json_of(Path(source).read_bytes()), str(source)
     except OSError as error:
         raise InputError(f"{source} cannot be read: {error.strerror or error}.") from None
     except ValueError as error:
@@ -85,7 +92,7 @@ def _ids(items: Any, name: str) -> set[Any]:
     found: set[Any] = set()
     for item in items:
         number = item.get("id") if isinstance(item, Mapping) else None
-        if number is None:
+        if not isinstance(number, int | float | str):
             raise InputError(f"{name} hold {str(item)[:60]!r}, no record with an id.")
         if number in found:
             raise InputError(f"{name} have the id {number!r} twice, so it is not told which one is meant.")
@@ -97,7 +104,7 @@ def _known(item: Any, images: set[Any], categories: set[Any], name: str) -> None
     if not isinstance(item, Mapping):
         raise InputError(f"{name} is {str(item)[:60]!r}, no record.")
     for key, ids, part in (("image_id", images, "images"), ("category_id", categories, "categories")):
-        if item.get(key) not in ids:
+        if not isinstance(item.get(key), int | float | str) or item[key] not in ids:
             raise InputError(f"{name} is of {key} {item.get(key)!r}, which the ground truth's {part} do not list.")
 
 

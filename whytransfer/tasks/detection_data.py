@@ -9,7 +9,6 @@ Shape letters: R objects of an image, H height, W width.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from whytransfer.images.content import Annotated, digest
 from whytransfer.images.subsets import Subset, labelled_with
 from whytransfer.images.targets import box_classes, require_targets
 from whytransfer.memory import usable_cores
+from whytransfer.parsing import json_of
 from whytransfer.records import Sample
 
 LEAST_PX = 1e-3  # a side below it is none
@@ -208,7 +208,7 @@ def _boxes_of(sample: Sample, name: str) -> tuple[Tensor, Tensor]:
 
 def _crowds_of(path: Path, label: dict[str, int]) -> dict[str, list[dict[str, Any]]]:
     """The crowds of an instances file by the name of their image."""
-    content = json.loads(path.read_bytes())
+    content = json_of(path.read_bytes())
     image = {item["id"]: item["file_name"] for item in content["images"]}
     kind = {item["id"]: label[str(item["name"])] for item in content["categories"]}
     found: dict[str, list[dict[str, Any]]] = {}

@@ -30,6 +30,7 @@ from whytransfer.errors import InputError, RunError, unknown_name
 from whytransfer.files import atomic_write
 from whytransfer.images import subset
 from whytransfer.loading import pictures
+from whytransfer.parsing import json_of
 from whytransfer.records import Result
 from whytransfer.tasks import bicubic, fitting, multilabel, predictions, protocols
 from whytransfer.tasks.fitting import Diverged, Schedule
@@ -287,6 +288,6 @@ def held_out(strata: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], N
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        return json_of(path.read_text())
     except ValueError as error:
         raise InputError(f"{path} is damaged: {error}. Delete it to fit this setting again.") from None

@@ -100,14 +100,9 @@ def mean_ap(present: NDArray[np.bool_], scores: Array, counts: Array | None = No
 
 
 def intervals(present: NDArray[np.bool_], scores: Array, draws: int = 2000, seed: int = 0) -> Array:
-    """(2, 3) the ends of the 95 % bootstrap intervals of the METRICS over test images, moved by the bootstrap's bias.
-
-    An image drawn twice counts as two that were found together, so average precision is higher in resamples than in the
-    images themselves, the more so the rarer a class is: percentiles as they are may lie beside the value.
-    """
+    """(2, 3) the ends of the 95 % bootstrap intervals of the METRICS over test images (bootstrap.around)."""
     drawn = bootstrap.resampled(len(scores), lambda counts: mean_ap(present, scores, counts), draws, seed)
-    bias = np.nanmean(drawn, axis=0) - mean_ap(present, scores)[0]
-    return (bootstrap.percentiles(drawn) - bias).clip(0, 100)
+    return bootstrap.around(mean_ap(present, scores)[0], drawn).clip(0, 100)
 
 
 def fit_path(

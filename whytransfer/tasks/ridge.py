@@ -1,5 +1,7 @@
 """Ridge regression over a whole path of alphas in closed form: one eigendecomposition per fold serves them all.
 
+Fewer samples than features are first turned into the axes of their own span, so a fold costs min(N, D)^3.
+
 Objective, scikit-learn's: |Y - X W - b|^2 + alpha |W|^2 with a free intercept b; the grid is that of the logistic
 readout, alpha = 10^-6 ... 10^5 in quarter decades. Each target chooses its own alpha (`joint` makes them share one).
 
@@ -137,6 +139,8 @@ def fit_path(
     """
     x, y = features.double(), torch.from_numpy(np.asarray(targets, dtype=np.float64)).to(features.device)
     _check(x, y, folds)
+    if len(x) < x.shape[1]:
+        return _of_few(x, y, alphas, folds, seed, standardise, joint)
     order = torch.from_numpy(np.random.default_rng(seed).permutation(len(x))).to(x.device)
     mean, offset, grid = x.mean(0), y.mean(0), torch.tensor(alphas, dtype=torch.float64, device=x.device)
     held = [y[rows] - offset for rows in order.tensor_split(folds)]
@@ -144,8 +148,7 @@ def fit_path(
     whole = functools.reduce(operator.add, parts)
     if not bool(torch.isfinite(whole.xx.diagonal()).all()) or not bool(torch.isfinite(whole.y).all()):
         raise InputError("features or targets are not finite: the backbone or the targets are broken")
-    spread = (whole.xx.diagonal() / len(x)).sqrt()
-    scale = torch.where(spread > 1e-6 * mean.abs(), spread, 1.0) if standardise else torch.ones_like(mean)
+    scale = _scale((whole.xx.diagonal() / len(x)).sqrt(), mean, standardise)
     whole, parts = whole.over(scale), [part.over(scale) for part in parts]
     pairs = zip(parts, held, strict=True)
     scores = torch.stack([_Path.of(whole - part).validate(part, part_y, grid) for part, part_y in pairs]).mean(0)
@@ -153,6 +156,29 @@ def fit_path(
     weights, bias = _Path.of(whole).chosen(grid[best])
     chosen = weights / scale[:, None]
     return RidgeFit(chosen, bias + offset - mean @ chosen, grid[best].cpu().numpy(), scores.cpu().numpy())
+
+
+def _of_few(
+    x: Tensor, y: Tensor, alphas: tuple[float, ...], folds: int, seed: int, standardise: bool, joint: bool
+) -> RidgeFit:
+    """The same of fewer samples than features, in as many directions as there are samples.
+
+    All weights of ridge lie in the span of the samples, whose axes Q (D, N) leave its penalty as it is: |Q v| = |v|. So
+    N x N matrices take the place of D x D ones.
+    """
+    mean = x.mean(0)
+    z = x - mean
+    scale = _scale(z.square().mean(0).sqrt(), mean, standardise)
+    z /= scale
+    axes = torch.linalg.qr(z.T).Q
+    fit = fit_path(z @ axes, y.cpu().numpy(), alphas, folds, seed, standardise=False, joint=joint)
+    weights = axes @ fit.weights / scale[:, None]
+    return RidgeFit(weights, fit.bias - mean @ weights, fit.alphas, fit.scores)
+
+
+def _scale(spread: Tensor, mean: Tensor, standardise: bool) -> Tensor:
+    """What features (D,) are divided by; 1 where one is constant."""
+    return torch.where(spread > 1e-6 * mean.abs(), spread, 1.0) if standardise else torch.ones_like(mean)
 
 
 def squared(x: Tensor) -> Tensor:

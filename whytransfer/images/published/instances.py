@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import weakref
@@ -17,6 +16,7 @@ from whytransfer.errors import InputError
 from whytransfer.images.index import Index, Names
 from whytransfer.images.published.annotated import ALL, Known
 from whytransfer.images.published.jsonlists import elements
+from whytransfer.parsing import json_of
 
 
 class Instances:
@@ -70,7 +70,7 @@ class Instances:
     def _object(self, k: int) -> dict[str, Any]:
         content = os.pread(self._file, int(self._lengths[k]), int(self._spans[k]))
         try:
-            return json.loads(content)
+            return json_of(content)
         except ValueError:
             raise InputError(f"{self.path} has changed since it was opened: start again.") from None
 
@@ -89,9 +89,11 @@ class _Found:
         for key, begin, end, value in elements(path):
             seen.add(key)
             if key == "images":
-                images[self._number(value, "id", key)] = self._image(value)
+                number = self._number(value, "id", key)  # first: it is no record where this fails
+                images[number] = self._image(value)
             elif key == "categories":
-                categories[self._number(value, "id", key)] = str(value.get("name"))
+                number = self._number(value, "id", key)
+                categories[number] = str(value.get("name"))
             elif key == "annotations" and self._checked(value):
                 block.append((value["image_id"], value["category_id"], begin, end - begin))
                 if len(block) == 65536:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from whytransfer.errors import InputError
+from whytransfer.parsing import json_of
 
 _FIRST_WINDOW = 4096  # bytes tried at first for an element; eight times as many when it is longer
 _BLANK = re.compile(rb"[ \t\r\n]*")
@@ -101,7 +102,7 @@ class _Walk:
     def _text(self, begin: int) -> Any:
         """The value again, with its characters read as what they are."""
         try:
-            return json.loads(self.content[begin : self.at])
+            return json_of(self.content[begin : self.at])
         except ValueError:
             raise self.broken("UTF-8") from None
 

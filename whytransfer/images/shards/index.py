@@ -29,6 +29,7 @@ from whytransfer.files import atomic_write
 from whytransfer.images.index import SUFFIXES, Names
 from whytransfer.images.shards.members import Member, Tar
 from whytransfer.images.shards.sources import Source
+from whytransfer.parsing import json_of
 
 logger = logging.getLogger(__name__)
 ANNOTATIONS = ("objects.json", "semantic.png", "depth.npy")
@@ -191,7 +192,7 @@ def from_bytes(content: bytes) -> tuple[ShardIndex, str]:
         raise ValueError("no index, or cut short")
     length = struct.unpack_from("<I", content, 8)[0]
     try:
-        head = json.loads(content[12 : 12 + length])
+        head = json_of(content[12 : 12 + length])
         count, blob_length, size, left_out = (head[key] for key in ("images", "names", "bytes", "left_out"))
         numbers = count, blob_length, size, *left_out.values()
         kinds = [kind for kind in ANNOTATIONS if kind in head["annotations"]]

@@ -30,6 +30,7 @@ from whytransfer.images.shards.reading import FORMAT
 from whytransfer.images.shards.sources import INDEX_SUFFIX, Local
 from whytransfer.images.subsets import labelled_with
 from whytransfer.images.targets import box_classes, origin, pixel_classes
+from whytransfer.parsing import json_of
 from whytransfer.records import ImageSet, Sample
 
 Progress = Callable[[int], None]  # images done
@@ -111,7 +112,7 @@ def _start(folder: Path, card: dict[str, Any]) -> None:
         raise InputError(f"{folder} is not empty: it holds {', '.join(held[:5])}. Choose another --out.")
     if told is None:
         _write_json(folder / _UNFINISHED, card)
-    elif json.loads((folder / told).read_text()) != json.loads(json.dumps(card)):
+    elif json_of((folder / told).read_text()) != json.loads(json.dumps(card)):
         what = "shards" if told == CARD else "an unfinished packing"
         raise InputError(
             f"{folder} holds {what} of other images, or of another --shard-size (or the images have changed since): "
