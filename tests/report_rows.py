@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -116,6 +118,12 @@ def written(rows: list[dict[str, Any]], folder: Path) -> Path:
         store.finish(card, [Result(**{name: row[name] for name in fields}) for row in own], 1.0)
     store.keep_study(rows[0]["study"], [(cell, key) for key, cell in cells.items()], {})
     return folder
+
+
+def data_of(page: Path) -> dict[str, Any]:
+    """What a report holds in its compressed part: {"evidence": ..., "specs": {chart: specification}}."""
+    packed = page.read_text().partition('id="data">')[2].partition("<")[0]
+    return dict(json.loads(zlib.decompress(base64.b64decode(packed))))
 
 
 def noise(*of: object) -> float:

@@ -79,6 +79,17 @@ def test_files_hold_the_answer_and_the_results(answer):
     assert all(r["provenance"]["weights_sha256"] and r["provenance"]["command"] for r in rows)
 
 
+def test_the_picture_lies_beside_with_its_tables(answer):
+    found, out = answer
+    names = {path.name for path in (out / "figures").iterdir()}
+    assert names == {"advice.svg", "advice.png", "advice.pdf"} | {
+        f"{table}.{kind}" for table in ("labels", "invariance") for kind in ("csv", "parquet")
+    }
+    text = (out / "figures" / "advice.svg").read_text()
+    for part in ("Do more labels pay?", "Pose: needed and offered", "Colour: needed and offered", "32 pictures of 3"):
+        assert part in text
+
+
 def test_what_was_measured_is_not_measured_again(answer, photos, monkeypatch):
     found, out = answer
     monkeypatch.setattr(candidates, "extract", None)  # would fail

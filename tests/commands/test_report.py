@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from console import call
-from report_rows import CLAIMS, study_rows, written
+from report_rows import CLAIMS, data_of, study_rows, written
 
 import whytransfer
 from whytransfer import cli
@@ -31,8 +31,8 @@ def test_a_study_becomes_a_page_and_tables(study: Path, tmp_path: Path, capsys: 
 
 def test_from_python_with_a_place_of_its_own(study: Path, tmp_path: Path):
     assert whytransfer.write_report(study, out=tmp_path / "new" / "page.html") == tmp_path / "new" / "page.html"
-    text = (tmp_path / "new" / "page.html").read_text()
-    assert '"link":"../study/cells/transfer-' in text  # links are from where the page lies
+    links = [cell["link"] for cell in data_of(tmp_path / "new" / "page.html")["evidence"]["cells"]]
+    assert any(link.startswith("../study/cells/transfer-") for link in links)  # from where the page lies
 
 
 def test_what_cannot_be_reported_is_said(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -50,6 +50,24 @@ def test_what_cannot_be_reported_is_said(study: Path, tmp_path: Path, capsys: py
     assert call("report", study) == 2
     assert "claims.json is damaged" in capsys.readouterr().err
     assert not (study / "report.html").exists()
+
+
+def test_cells_that_failed_or_were_not_run_are_named_with_why(study: Path, tmp_path: Path):
+    store = StudyFolder.open(study)
+    cells = {name: entry["key"] for name, entry in store.studies()["trade-off"]["cells"].items()}
+    lost, *_, torn = (name for name in cells if name.startswith("class/"))
+    store.failed(store.card(cells[lost]), "RunError: the loss is NaN at step 7", 1.0)
+    (store.cell(cells[torn]) / "results.jsonl").write_text("")
+    whytransfer.write_report(study, markdown=tmp_path)
+    for text in ((study / "report.html").read_text(), (tmp_path / "report.md").read_text()):
+        assert "1 failed, 1 damaged" in text and "the loss is NaN at step 7" in text and lost in text
+
+
+def test_the_order_of_a_study_is_that_of_its_file(study: Path):
+    text = (study / "studies" / "trade-off.json").read_text()
+    cells = list(json.loads(text)["cells"])
+    assert cells != sorted(cells)  # pretrainings come first, random before appearance
+    assert list(dict.fromkeys(r["cell"] for r in StudyFolder.open(study).rows())) == cells
 
 
 def test_the_command_of_a_cell_is_read_back_as_its_settings(tmp_path: Path):

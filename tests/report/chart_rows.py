@@ -46,16 +46,20 @@ def noise(*of: object) -> float:
 
 def chart_rows(seeds: Sequence[int] = (0, 1, 2), names: Sequence[str] = tuple(GOOD)) -> list[dict[str, Any]]:
     """Everything that a chart is drawn from."""
-    return [
-        found
-        for seed in seeds
-        for name in names
-        for part in (_pretraining, _tasks, _diagnoses)
-        for found in part(name, seed)
-    ] + [
-        row("", engine, "best overlap", value, 0, "masks-quality", "mask quality", model=engine)
-        for engine, value in (("grid:5", 41.0), ("felzenszwalb", 55.5), ("mcg", 63.0))
-    ]
+    return (
+        [
+            found
+            for seed in seeds
+            for name in names
+            for part in (_pretraining, _tasks, _diagnoses)
+            for found in part(name, seed)
+        ]
+        + [found for seed in seeds for found in _fusions(seed)]
+        + [
+            row("", engine, "best overlap", value, 0, "masks-quality", "mask quality", model=engine)
+            for engine, value in (("grid:5", 41.0), ("felzenszwalb", 55.5), ("mcg", 63.0))
+        ]
+    )
 
 
 def _pretraining(name: str, seed: int) -> list[dict[str, Any]]:
@@ -108,6 +112,32 @@ def _diagnoses(name: str, seed: int) -> list[dict[str, Any]]:
         rows.append(row(name, "inversion", metric, value + 0.01 * noise(metric, name, seed), seed, "diagnose-inversion",
                         "inversion", unit, direction, half=0.05))  # fmt: skip
     return rows
+
+
+PAIRS = {("moco 1", "moco 5"): 0.8, ("moco 1", "supervised 5"): 0.2, ("moco 5", "supervised 5"): 0.4}  # CKA
+GAINS = {"moco 1+moco 5": 0.01, "moco 5+supervised 5": 0.06}  # over the best member
+
+
+def _fusions(seed: int) -> list[dict[str, Any]]:
+    """What a complementarity leaves: likeness of pairs, gains of fusions, mean ranks."""
+    how = {"task": "complementarity", "stage": "diagnose-complementarity", "half": 0.02}
+    found = []
+    for (one, other), cka in PAIRS.items():
+        models = [model(one, seed), model(other, seed)]
+        more = {"unit": "", "direction": "lower", "model": " with ".join(models), **how}
+        measures = (("cka", "unbiased linear CKA", cka), ("overlap", "factors pose: kappa of errors", 0.3))
+        for kind, metric, value in measures:
+            value += 0.005 * noise(kind, one, other, seed)
+            told = {"kind": kind, "models": models}
+            found.append(row(f"{one} with {other}", "fusion", metric, value, seed, provenance=told, **more))
+    for name, gain in GAINS.items():
+        spec = "+".join(model(member, seed) for member in name.split("+"))
+        value = gain + 0.002 * noise("gain", name, seed)
+        found.append(row(name, "fusion", "factors pose: gain over the best single", value, seed, unit="R2", model=spec,
+                         provenance={"kind": "gain", "of_task": "factors"}, **how))  # fmt: skip
+        found.append(row(name, "fusion", "mean rank", 1.5 - 10 * gain, seed, unit="rank", direction="lower", model=spec,
+                         provenance={"kind": "rank"}, data="2 tasks", **how))  # fmt: skip
+    return found
 
 
 CLAIMS = [

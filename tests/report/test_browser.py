@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_rows import CLAIMS, renamed, study_rows, written
+from inverted import keep_pictures
+from report_rows import CLAIMS, data_of, renamed, study_rows, written
 
 import whytransfer
 
@@ -22,7 +23,9 @@ LOADED_MS = 240_000  # a busy machine draws slowly
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = written(renamed(study_rows(), NAMES), tmp_path_factory.mktemp("study"))
+    rows = renamed(study_rows(), NAMES)
+    folder = written(rows, tmp_path_factory.mktemp("study"))
+    keep_pictures(rows, folder, ["a.png", IMAGE])
     claims = [{**CLAIMS[0], "finding": BREAKING}, *CLAIMS[1:]]
     (folder / "claims.json").write_text(json.dumps(claims))
     return whytransfer.write_report(folder)
@@ -30,7 +33,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def said() -> list[str]:
-    """Errors on the console, and requests for anything but the file."""
+    """Errors and warnings on the console, and requests for anything but the file."""
     return []
 
 
@@ -44,7 +47,7 @@ def page(report: Path, said: list[str]) -> Iterator[Any]:
         context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light", offline=True)
         context.set_default_timeout(60_000)
         found = context.new_page()
-        found.on("console", lambda m: said.append(f"console: {m.text}") if m.type == "error" else None)
+        found.on("console", lambda m: said.append(f"console: {m.text}") if m.type in ("error", "warning") else None)
         found.on("pageerror", lambda error: said.append(f"error: {error}"))
         found.on("request", lambda r: said.append(f"request: {r.url}") if r.url != report.as_uri() else None)
         found.goto(report.as_uri(), wait_until="domcontentloaded", timeout=LOADED_MS)
@@ -82,7 +85,7 @@ def test_names_with_markup_are_text_in_tables_and_charts(page: Any):
     assert page.title() == "trade-off"
     assert IMAGE in visible(page, "#tasks tbody th") and BREAKING in visible(page, "h3")
     assert any(text.startswith(IMAGE[:12]) for text in visible(page, "#tasks svg text"))  # long names are cut
-    assert page.evaluate("document.querySelectorAll('img').length") == 0
+    assert page.evaluate("document.querySelectorAll('img[src=x]').length") == 0
     symbol = page.locator("#tasks figure.chart svg .mark-symbol path").first
     symbol.scroll_into_view_if_needed()
     symbol.hover()
@@ -103,19 +106,20 @@ def test_a_number_opens_its_values_its_run_and_its_command(page: Any, report: Pa
 
 
 def test_every_link_has_what_it_leads_to(page: Any, report: Path):
+    evidence = data_of(report)["evidence"]
     broken = page.evaluate(
-        """() => {
-            const numbers = JSON.parse(document.getElementById("evidence").textContent).numbers.length;
+        """(numbers) => {
             const leads = (hash) => /^#n\\d/.test(hash)
                 ? hash.slice(1).split("+").every((n) => Number(n.slice(1)) < numbers)
                 : document.getElementById(hash.slice(1));
             const links = [...document.querySelectorAll("main a[href]:not(.vega-actions a), nav a[href]")];
             return links.map((a) => a.getAttribute("href")).filter((hash) => !leads(hash));
-        }"""
+        }""",
+        len(evidence["numbers"]),
     )
     assert broken == []
-    cells = page.evaluate("JSON.parse(document.getElementById('evidence').textContent).cells.map(c => c.link)")
-    assert cells and all((report.parent / link / "results.jsonl").exists() for link in cells)
+    links = [cell["link"] for cell in evidence["cells"]]
+    assert links and all((report.parent / link / "results.jsonl").exists() for link in links)
 
 
 def test_a_point_in_a_chart_opens_its_number(page: Any):
@@ -143,6 +147,28 @@ def test_the_filter_hides_a_backbone_and_a_task_everywhere(page: Any):
     page.keyboard.press("Escape")
     assert not page.locator("#filter form").is_visible()
     assert page.evaluate("document.activeElement.parentElement.id") == "filter"
+
+
+def test_the_gallery_of_inversions_is_chosen_and_compared_by_keyboard(page: Any):
+    sheets = ".inversions .sheet"
+    assert [page.locator(sheets).nth(k).is_visible() for k in (0, 1)] == [True, False]
+    over = "getComputedStyle(document.querySelector('.inversions .over')).clipPath"
+    hidden = page.evaluate(over)
+    page.locator(".inversions input.wipe").focus()
+    for _ in range(3):
+        page.keyboard.press("PageUp")
+    cut = page.evaluate("document.querySelector('.inversions').style.getPropertyValue('--cut')")
+    assert 10 < int(cut.rstrip("%")) <= 60 and page.evaluate(over) != hidden
+    page.locator(".inversions input[type=radio]").first.focus()
+    page.keyboard.press("ArrowRight")
+    assert [page.locator(sheets).nth(k).is_visible() for k in (0, 1)] == [False, True]
+    assert IMAGE in page.locator(sheets).nth(1).inner_text()
+    before = times_drawn(page)
+    page.evaluate("document.querySelector('#filter input[name=backbone][value=spatial]').click()")
+    drawn(page, before + 1)
+    assert page.locator(f"{sheets}:nth-of-type(2) figure[data-backbone=spatial]").is_hidden()
+    page.evaluate("document.querySelector('#all').click()")
+    drawn(page, before + 2)
 
 
 def test_light_and_dark(page: Any):
@@ -189,6 +215,17 @@ def test_it_fits_a_phone_and_paper(page: Any):
     drawn(page, 1)
     assert before >= 1
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+    wide = page.evaluate(
+        "[...document.querySelectorAll('figure.chart')].filter(f => f.querySelector('svg').clientWidth > "
+        "f.parentElement.clientWidth + 1).map(f => f.id)"
+    )
+    assert wide == []  # panels are narrowed until they fit
+    effect = page.locator(".claims .effect").first.bounding_box()
+    assert effect["x"] >= 0 and effect["x"] + effect["width"] <= 390  # claims are blocks, not a table to scroll
+    first = page.locator("#tasks tbody th").first
+    at = first.bounding_box()["x"]
+    page.evaluate("document.querySelector('#tasks .wide').scrollLeft = 200")
+    assert first.bounding_box()["x"] == at  # who it is stays in sight
     page.locator("#filter summary").click()
     box = page.locator("#filter form").bounding_box()
     assert box["x"] >= 0 and box["x"] + box["width"] <= 390

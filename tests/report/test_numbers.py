@@ -1,8 +1,8 @@
 import pytest
-from report_rows import row, study_rows
+from report_rows import BACKBONES, row, study_rows
 from scipy import stats
 
-from whytransfer.report.numbers import Number, collect, digits, interval_text, of_unit, plain, words
+from whytransfer.report.numbers import Number, collect, digits, interval_text, names_of, of_unit, plain, words
 
 
 def of(*values: float, **more: object) -> Number:
@@ -37,6 +37,12 @@ def test_rows_that_differ_in_anything_but_the_seed_are_numbers_of_their_own():
     assert {number.name for number in collect(bare)} == engines  # also where the table names no backbone
 
 
+def test_names_are_in_the_order_of_the_fullest_item_whatever_ran_first():
+    few = [row(b, "first", "top1", 1.0, 0) for b in ("fused", "random")]
+    assert names_of(collect([*few, *study_rows()])) == [*BACKBONES, "grid:5", "felzenszwalb"]
+    assert names_of(collect(few)) == ["fused", "random"]
+
+
 def test_two_rows_that_only_their_value_tells_apart_are_said(capsys: pytest.CaptureFixture[str]):
     twice = [row("default", "class", "top1", value, 0) for value in (1.0, 2.0)]
     (number,) = collect(twice)
@@ -65,4 +71,5 @@ def test_numbers_in_words():
     assert plain(1234.56, 1) == "1,234.6" and plain(-0.001, 2) == "0.00" and plain(-0.1, 1) == "-0.1"
     assert interval_text((1.0, 2.25), 1) == "[1.0, 2.2]" and interval_text(None, 1) == ""
     assert of_unit("%") == " %" and of_unit("cosine") == ""
+    assert words("prototypes_3way_1shot") == "prototypes 3-way 1-shot"
     assert words("mean_iou") == "mean IoU" and words("some_thing") == "some thing"

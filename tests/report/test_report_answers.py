@@ -1,6 +1,7 @@
 import re
 
 import pytest
+from chart_rows import chart_rows
 from report_rows import row, study_rows
 from scipy import stats
 
@@ -28,12 +29,26 @@ def test_every_question_that_the_study_asked_is_answered_and_no_other(found: dic
 
 def test_a_winner_is_named_only_where_the_intervals_show_one(found: dict[str, Answer]):
     text = found["Which backbone transfers best?"].text
-    assert re.search(r"On class \(top-1, scenes\), fused has 63\.\d+ % \[.*?\], surely better than every other", text)
+    assert re.search(r"On class \(top-1\), fused has 63\.\d+ % \[.*?\], surely better than every other", text)
     assert "On parts (mean IoU), fused has" in text and "cannot be told apart from it" in text
     tied = by_question([row(b, "class", "top1", 50.0 + k / 10, 0) for k, b in enumerate(("default", "spatial"))])
     assert "the 2 backbones cannot be told apart" in tied["Which backbone transfers best?"].text
     bare = [{**row(b, "class", "top1", v, 0), "low": None} for b, v in (("default", 90.0), ("spatial", 1.0))]
     assert "nothing can be told apart" in by_question(bare)["Which backbone transfers best?"].text
+
+
+def test_a_complementarity_says_who_is_alike_and_what_surely_gains():
+    question = "Does setting backbones side by side help?"
+    text = by_question([r for r in chart_rows() if r["item"] == "fusion"])[question].text
+    assert "features of moco 1 with supervised 5 are the least alike (CKA 0.2" in text
+    assert "those of moco 1 with moco 5 the most (0." in text
+    gained = text.partition("On fusion (factors pose) ")[2]
+    assert re.match(r"moco 5\+supervised 5 gains most over the best of its members, by 0\.0\d+ R2 \[0\.", gained), (
+        gained
+    )
+    assert "of 2 fusions. " in gained and "may be chance" not in gained
+    lost = by_question([{**r, "value": -r["value"]} for r in chart_rows() if r["metric"].endswith("best single")])
+    assert "which may be chance" in lost[question].text
 
 
 def test_random_features_are_the_floor_and_being_below_them_is_said(found: dict[str, Answer]):

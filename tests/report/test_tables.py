@@ -1,7 +1,7 @@
 import itertools
 
 import pytest
-from report_rows import row, study_rows
+from report_rows import BACKBONES, row, study_rows
 from scipy import stats
 
 from whytransfer.report.numbers import collect
@@ -106,3 +106,23 @@ def test_no_overview_without_tasks():
 
 def test_ranks_in_words():
     assert rank_text((2, 2)) == "2" and rank_text((1, 3)) == "1–3" and rank_text(None) == ""
+
+
+def test_columns_name_their_images_only_where_these_differ():
+    tables = by_item([
+        *(row("default", "class", "top1", 1.0, 0, data=d, provenance={"labels_percent": p}) for d, p in
+          (("photos", 100), ("photos (1 % of the labels)", 1))),
+        *(row("default", "far", "top1", 1.0, 0, data=d) for d in ("photos", "drawings")),
+        *(row("default", "shots", f"linear_5way_{k}shot", 1.0, 0, data=f"photos, {k} shots") for k in (1, 5)),
+    ])  # fmt: skip
+    titles = {item: [column.title for column in table.columns] for item, table in tables.items()}
+    assert titles == {
+        "class": ["top-1", "top-1, 1 % of the labels"], "far": ["top-1, photos", "top-1, drawings"],
+        "shots": ["linear 5-way 1-shot", "linear 5-way 5-shot"],
+    }  # fmt: skip
+
+
+def test_an_overview_has_its_tasks_and_backbones_in_the_order_of_the_study():
+    found = overview(tables_of(collect(study_rows())))
+    assert found.items == ("class", "factors", "parts", "depth")
+    assert [standing.backbone for standing in found.rows] == list(BACKBONES)

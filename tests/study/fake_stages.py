@@ -14,6 +14,7 @@ import numpy as np
 
 from whytransfer.errors import InputError, RunError, unknown_name
 from whytransfer.records import Result
+from whytransfer.runs import command_line
 from whytransfer.study.cells import Stage
 from whytransfer.study.contents import Contents
 from whytransfer.study.plan import grid_of
@@ -44,7 +45,7 @@ def run(settings: Mapping[str, Any], folder: Path) -> list[Result]:
         Result(
             model=spec or str(folder), data=settings["images"], task="fake", metric="level",
             value=settings["level"] + below(spec), unit="%", direction="higher", n=10, seed=settings["seed"], low=0.0,
-            high=9.0, provenance={"ran": True},
+            high=9.0, provenance={"ran": True, "command": command_line()},
         )
         for spec in specs
     ]  # fmt: skip

@@ -18,8 +18,9 @@ TWO = [Place(1), Place(1)]
 
 
 def told(path: Path) -> list[tuple[Any, ...]]:
-    """The table without what names its folder."""
-    return sorted((r["cell"], r["key"], r["backbone"], r["metric"], r["value"], r["seed"]) for r in rows(path))
+    """The table without what names its folder; the command is that of the study, wherever a cell ran."""
+    columns = ("cell", "key", "backbone", "metric", "value", "seed")
+    return sorted((*(row[c] for c in columns), row["provenance"]["command"]) for row in rows(path))
 
 
 def test_cores_are_shared_out_and_gpus_given_in_turn():

@@ -11,6 +11,7 @@ from fake_stages import STUDY, FakeImages, Lab
 
 from whytransfer.errors import InputError
 from whytransfer.files import full_disk_told, locked
+from whytransfer.runs import command_line
 from whytransfer.study import schedule, sources, store
 from whytransfer.study.executors import InProcess
 from whytransfer.study.running import Outcome
@@ -59,7 +60,7 @@ def test_a_row_has_the_columns_of_the_contract(tmp_path: Path):
     assert row == {
         "study": "s", "cell": "class/one/1", "stage": "transfer", "item": "class", "backbone": "one", "seed": 1,
         "metric": "level", "value": 11.0, "low": 0.0, "high": 9.0, "unit": "%", "direction": "higher", "n": 10,
-        "data": "b", "task": "fake", "provenance": {"ran": True},
+        "data": "b", "task": "fake", "provenance": {"ran": True, "command": command_line()},
     }  # fmt: skip
 
 

@@ -25,7 +25,8 @@ class AdviseSettings(Settings):
     the readout is right when test pictures are changed. Pictures of one scene or video that lie in different folds make
     all candidates look better than they are: give one of each.
 
-    Kept in --out: advice.json, results.jsonl, and what was measured (the same command goes on where it was stopped).
+    Kept in --out: advice.json, results.jsonl, figures/advice.png (the label-efficiency curve, and invariance needed
+    against offered), and what was measured (the same command goes on where it was stopped).
 
     Examples:
       whytransfer advise --images photos/ --candidates runs/ --out advice/
@@ -35,7 +36,7 @@ class AdviseSettings(Settings):
     images: str
     """Labelled pictures, 50 to some thousands: a folder with one folder per class, a zip of one, scenes:COUNT, ..."""
     out: Path
-    """Folder for advice.json, results.jsonl and what is kept; results of equal settings are replaced."""
+    """Folder for advice.json, results.jsonl, figures and what is kept; results of equal settings are replaced."""
     labels: Path | None = None
     """CSV file with the columns name,label; when not given, the names of the folders are the labels."""
     backbone: Names = ()
@@ -77,11 +78,14 @@ def run(s: AdviseSettings) -> dict[str, Any]:
     from whytransfer.commands.labelled import LabelledPictures
     from whytransfer.commands.result_files import keep, kept_results, signed
     from whytransfer.commands.transfer import sizes_of
+    from whytransfer.diagnosis import advice_figures
     from whytransfer.diagnosis.advice_results import answer_of, results_of
+    from whytransfer.figures import altair
     from whytransfer.memory import keep_freed_memory
     from whytransfer.runs import writable_folder, write_json
 
     keep_freed_memory()
+    altair()  # whether pictures can be drawn is known before the work
     specs, left_out = _candidates(s)
     writable_folder(s.out, make=False)
     kept_results(s.out)  # a file that is not ours is refused before the work
@@ -94,6 +98,7 @@ def run(s: AdviseSettings) -> dict[str, Any]:
         keep(s.out, [signed(r, content) for r in results_of(m, candidate, pictures.name)])
     answer = answer_of(m, pictures.name, pictures.classes, [*pictures.notes, *left_out])
     write_json(s.out / "advice.json", answer, "Free some space and run the same command again.")
+    advice_figures.draw(answer, s.out / "figures")
     return answer
 
 
@@ -231,7 +236,7 @@ def show(s: AdviseSettings) -> None:
         print_table(*_curve_table(answer))
     for sentence in answer["advice"]:
         print(sentence)
-    print(f"saved in {s.out}: advice.json, results.jsonl")
+    print(f"saved in {s.out}: advice.json, results.jsonl, figures/advice.png (.svg, .pdf) and its tables")
 
 
 def _table(answer: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:

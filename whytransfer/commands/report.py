@@ -19,7 +19,8 @@ class ReportSettings(Settings):
 
     It says what was compared, answers in a paragraph per question, as far as the intervals carry, and shows claims with
     their verdicts, tables with intervals and ranks, and charts. Every number opens its values by seed, the folder
-    of its run and a command that makes it again. What is not finished yet is left out: report again when it is.
+    of its run and a command that makes it again. Cells that failed or are not finished yet are listed, with why; report
+    again when they are.
 
     Examples:
       whytransfer report studies/trade-off                               (writes studies/trade-off/report.html)
@@ -65,7 +66,7 @@ def run(s: ReportSettings) -> list[Path]:
     for folder in (out.parent, s.markdown, s.latex):
         if folder is not None:
             writable_folder(folder)
-    page = build(rows, claims, s.folder, out, command_line(), made_by(s.folder))
+    page = build(rows, claims, s.folder, out, command_line(), made_by(s.folder), missing(s.folder, s.study))
     paths = [_write(out, html(page))]
     if (size := paths[0].stat().st_size / 1e6) > LARGEST_MB:
         progress.say(f"note: {out} has {size:.1f} MB, more than the {LARGEST_MB} that mail takes; --study makes less")
@@ -84,6 +85,22 @@ def _write(path: Path, text: str) -> Path:
 
     atomic_write(path, lambda file: file.write(text.encode()))
     return path
+
+
+def missing(folder: Path, study: str | None = None) -> list[Any]:
+    """The cells of a study (or of all in a folder) that have no result, and why."""
+    from whytransfer.report.page import Missing
+    from whytransfer.study.store import StudyFolder
+
+    store = StudyFolder.open(folder)
+    found = []
+    for name, said in store.studies().items():
+        for cell, entry in said["cells"].items() if study in (None, name) else ():
+            card = store.card(entry["key"])
+            if card.get("state") != "finished" or store.damage(entry["key"]):
+                state = "damaged" if card.get("state") == "finished" else card.get("state", "not run")
+                found.append(Missing(cell, state, str(card.get("message", ""))))
+    return found
 
 
 def made_by(folder: Path) -> Callable[[Mapping[str, Any]], str]:

@@ -53,7 +53,7 @@ def answers(tables: Sequence[Table]) -> list[Answer]:
         ("Which backbone transfers best?", "tasks", best_on_tasks),
         ("What did pretraining give?", "tasks", over_random),
         ("What does each backbone ignore?", "invariance", invariances),
-        ("Does setting backbones side by side help?", "fusion", fusions),
+        ("Does setting backbones side by side help?", "fusion", side_by_side),
         ("What kind of mistakes do the detectors make?", "errors", detection_errors),
         ("What is left of a picture?", "inversion", inversions),
         ("How many labels does it take?", "labels", label_shares),
@@ -221,6 +221,12 @@ def _trade_off(spatial: Column, appearance: Column) -> Iterator[Part]:
         yield ": among these they trade off. " if rho.high < 0 else ": no trade-off here. " if rho.low > 0 else ". "
 
 
+def side_by_side(tables: Sequence[Table]) -> Iterator[Part]:
+    """Fusions of the study on its tasks, then what a complementarity says of pairs and of fusions of its own."""
+    yield from fusions(tables)
+    yield from pairs_and_gains(tables)
+
+
 def fusions(tables: Sequence[Table]) -> Iterator[Part]:
     """By task: each fusion against the better of its members that were run, paired by seed."""
     seen = overview(tables)
@@ -234,6 +240,28 @@ def fusions(tables: Sequence[Table]) -> Iterator[Part]:
             best = max(members, key=lambda member: sign * column.cells[member].value)
             yield f"On {item}, {name} less {best}, the best of its members, is "
             yield from (difference(column.cells[name], column.cells[best]), _side(column, name, best), ". ")
+
+
+def pairs_and_gains(tables: Sequence[Table]) -> Iterator[Part]:
+    """Of each complementarity: the pair that is least alike, and of each score the fusion that gains most."""
+    for column in _columns(tables, lambda n: n.kind == "cka"):
+        order = sorted(column.cells, key=lambda name: column.cells[name].value)
+        if len(order) == 1:
+            yield from (
+                f"The features of {order[0]} have a CKA of ",
+                cited(column.cells[order[0]]),
+                " (1 is the same). ",
+            )
+            continue
+        yield from (f"The features of {order[0]} are the least alike (CKA ", cited(column.cells[order[0]]), "), those ")
+        yield from (f"of {order[-1]} the most (", cited(column.cells[order[-1]]), "). ")
+    for column in _columns(tables, lambda n: n.kind == "gain"):
+        best = max(column.cells, key=lambda name: column.cells[name].value)
+        number, of = column.cells[best], column.first.metric.partition(":")[0]
+        yield f"On {column.first.item} ({of}) {best} gains most over the best of its members, by "
+        yield from (cited(number), f", of {len(column.cells)} fusions" if len(column.cells) > 1 else "")
+        ends = number.ends
+        yield ". " if ends is not None and ends[0] > 0 else ", which may be chance. " if ends else " (one seed). "
 
 
 def _side(column: Column, one: str, other: str) -> str:

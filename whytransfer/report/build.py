@@ -11,8 +11,8 @@ from whytransfer.report import slider
 from whytransfer.report.answers import answers
 from whytransfer.report.charts import specs
 from whytransfer.report.evidence import evidence
-from whytransfer.report.numbers import Number, Row, collect
-from whytransfer.report.page import Drawn, Page, Section
+from whytransfer.report.numbers import Number, Row, collect, names_of
+from whytransfer.report.page import Drawn, Missing, Page, Section
 from whytransfer.report.pretraining_charts import learning_points, pretrained
 from whytransfer.report.tables import Table, overview, tables_of
 
@@ -26,9 +26,10 @@ SECTIONS = {
     "errors": "Errors of detections",
     "inversion": "Inversion",
     "masks": "Quality of regions",
+    "more": "More diagnoses",
     "cost": "Cost",
 }
-OF_STAGE = {
+OF_STAGE = {  # of any other stage: "more"
     "diagnose-complementarity": "fusion",
     "diagnose-invariance": "invariance",
     "diagnose-errors": "errors",
@@ -41,11 +42,12 @@ KINDS = {"transfer": "task", "masks-quality": "quality of regions"}
 
 def build(
     rows: Sequence[Row], claims: Sequence[Mapping[str, Any]], folder: Path, page: Path, command: str,
-    made_by: Callable[[Row], str],
+    made_by: Callable[[Row], str], missing: Sequence[Missing] = (),
 ) -> Page:  # fmt: skip
     """The page of these rows of the study in `folder`, to be written as the file `page` by `command`.
 
-    `made_by` gives the command that makes a row again. InputError without rows: nothing is finished yet.
+    `made_by` gives the command that makes a row again; `missing` are the cells without a result. InputError without
+    rows: nothing is finished yet.
     """
     if not rows:
         raise InputError(
@@ -59,13 +61,14 @@ def build(
     return Page(
         title=", ".join(studies),
         lead=_lead(rows, numbers),
+        missing=missing,
         compared=compared(numbers),
         asked=asked(tables),
         answers=answers(tables),
         claims=claims,
         overview=overview(tables),
         task_tables=[table for table in tables if table.stage == "transfer"],
-        sections=_sections(drawn, {"inversion": slider.drawn(rows, folder, [n.name for n in numbers])}, tables),
+        sections=_sections(drawn, {"inversion": slider.drawn(rows, folder, names_of(numbers))}, tables),
         evidence=evidence(numbers, folder, page, made_by),
         method=METHOD,
         command=command,
@@ -90,7 +93,7 @@ def _sections(
     by_anchor: dict[str, list[Table]] = {}
     for table in tables:
         if table.stage != "transfer":
-            by_anchor.setdefault(OF_STAGE[table.stage], []).append(table)
+            by_anchor.setdefault(OF_STAGE.get(table.stage, "more"), []).append(table)
     return [
         Section(anchor, title, drawn.get(anchor, ()), pieces.get(anchor, ()), by_anchor.get(anchor, ()))
         for anchor, title in SECTIONS.items()
@@ -100,7 +103,7 @@ def _sections(
 
 def _lead(rows: Sequence[Row], numbers: Sequence[Number]) -> str:
     """ "6 backbones, 5 tasks and diagnoses, 3 seeds: 210 numbers from 90 runs" """
-    backbones = {number.backbone for number in numbers if number.backbone_is_whole}
+    backbones = {number.backbone for number in of_backbones(numbers)}
     items = {number.item for number in numbers} - {""}
     seeds, cells = ({row[name] for row in rows} for name in ("seed", "folder"))
     return (
@@ -115,13 +118,21 @@ def _counted(things: Iterable[Any], name: str) -> str:
     return f"{count} {name}{'s' if count != 1 else ''}"
 
 
+def of_backbones(numbers: Sequence[Number]) -> list[Number]:
+    """The numbers of the backbones that the study compares; a complementarity makes fusions of its own, which count
+    where there is nothing else."""
+    whole = [number for number in numbers if number.backbone_is_whole and not number.kind]
+    asked = [number for number in whole if number.rows[0]["stage"] != "diagnose-complementarity"]
+    return asked or whole
+
+
 def compared(numbers: Sequence[Number]) -> list[dict[str, Any]]:
     """One row per backbone: its name, what it is, its seeds, how many numbers the report has of it."""
     made = pretrained(numbers)
-    whole = [number for number in numbers if number.backbone_is_whole]
+    whole = of_backbones(numbers)
     specs = {str(n.rows[0]["model"]): n.backbone for n in whole}
     found = []
-    for name in dict.fromkeys(n.backbone for n in whole):
+    for name in names_of(whole):
         own = [n for n in whole if n.backbone == name]
         seeds = sorted({seed for n in own for seed in n.seeds})
         what = _what(made[name]) if name in made else _spec(str(own[0].rows[0]["model"]), specs)
@@ -145,16 +156,19 @@ def _spec(model: str, names: Mapping[str, str]) -> str:
 
 def asked(tables: Iterable[Table]) -> list[dict[str, Any]]:
     """One row per task and diagnosis: its name, kind, images, how many of them, its seeds."""
-    found = []
+    by_item: dict[tuple[str, str, str], list[Number]] = {}
     for table in tables:
-        numbers = [number for column in table.columns for number in column.cells.values()]
+        own = by_item.setdefault((table.study, table.item, table.stage), [])
+        own += [number for column in table.columns for number in column.cells.values()]
+    found = []
+    for (_, item, stage), numbers in by_item.items():
         counts = sorted({int(row["n"]) for number in numbers for row in number.rows})
         seeds = sorted({seed for number in numbers for seed in number.seeds})
         data = list(dict.fromkeys(number.data for number in numbers))
-        if table.item:
+        if item:
             found.append({
-                "name": table.item,
-                "kind": KINDS.get(table.stage, table.stage.replace("-", " ", 1)) + _of_task(numbers),
+                "name": item,
+                "kind": KINDS.get(stage, stage.replace("-", " ", 1)) + _of_task(numbers),
                 "data": ", ".join(data[:3]) + (f" and {len(data) - 3} more" if len(data) > 3 else ""),
                 "n": f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}",
                 "seeds": ", ".join(map(str, seeds)),

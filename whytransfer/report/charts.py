@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from whytransfer.report import diagnosis_charts, pretraining_charts, task_charts
+from whytransfer.report import complementarity_charts, diagnosis_charts, pretraining_charts, task_charts
 from whytransfer.report.forest import forest
 from whytransfer.report.look import Point, spec
 from whytransfer.report.numbers import Number
@@ -39,6 +39,20 @@ CHARTS = (
         "fusion-gains", "fusion", "What a fusion gains",
         "Each fusion less the best of its members by their means on the same test images, which favours the member: "
         "right of the dashed line the fusion is better. Intervals are paired by seed.", task_charts.fusion_gains,
+    ),
+    Chart(
+        "alike", "fusion", "Which backbones are alike",
+        "Features (CKA) and errors of every pair: 1 is the same, 0 what chance gives. A fusion of unlike ones has more "
+        "to gain.", complementarity_charts.alike,
+    ),
+    Chart(
+        "gains", "fusion", "What each fusion gains over its best member",
+        "The member is chosen on training images put aside, so the test images favour nobody: right of the dashed line "
+        f"the fusion is better. {TICKS}", complementarity_charts.gains,
+    ),
+    Chart(
+        "consistency", "fusion", "Who is good everywhere", f"Mean rank over all scores, 1 is the best. {TICKS}",
+        complementarity_charts.consistent,
     ),
     Chart(
         "ladder", "ladder", "Augmentation ladder",

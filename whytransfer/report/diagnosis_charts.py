@@ -9,8 +9,8 @@ from whytransfer.diagnosis.detection_figures import WORDS
 from whytransfer.diagnosis.grids import GROUPS
 from whytransfer.figures import altair
 from whytransfer.report.dots import dots
-from whytransfer.report.look import LABEL_PX, PANEL_PX, STEP_PX, Point, beside, data, look, names_of, point, tooltip
-from whytransfer.report.numbers import Number, words
+from whytransfer.report.look import LABEL_PX, PANEL_PX, STEP_PX, Point, beside, data, look, point, tooltip, where_known
+from whytransfer.report.numbers import Number, names_of, words
 from whytransfer.report.tables import labels_percent
 
 MEASURE, REAL = " similarity", "real invariance"  # the end of a metric's name, a task: see diagnosis/invariance.py
@@ -22,22 +22,22 @@ ROWS = [
 def heat_map(numbers: Sequence[Number]) -> Any | None:
     """A panel per diagnosis: cosine by change (groups, then their members, then real ones) and backbone."""
     colour = {"title": "cosine", "scale": altair().Scale(scheme="viridis", domain=[0, 1], clamp=True)}
-    panels = []
+    names, panels = names_of(numbers), []
     for item, own in _similar(numbers).items():
         points = [point(n, what=_what(n), short=f"{n.value:.2f}") for n in own]
-        panels.append(_heat(points, names_of(own), colour).properties(title=altair().Title(f"{item}: {own[0].data}")))
+        panels.append(_heat(points, names, colour).properties(title=altair().Title(f"{item}: {own[0].data}")))
     return beside(panels, 2).resolve_scale(color="shared") if panels else None
 
 
 def factors(numbers: Sequence[Number]) -> Any | None:
     """A panel per task or diagnosis that reads latent factors: R2 by factor and backbone."""
     colour = {"title": "R2", "scale": altair().Scale(scheme="viridis", domain=[0, 1], clamp=True)}
-    found: dict[tuple[str, str], list[Number]] = {}
+    names, found = names_of(numbers), dict[tuple[str, str], list[Number]]()
     for number in numbers:
-        if number.unit == "R2" and number.backbone_is_whole and labels_percent(number) == 100:
+        if number.unit == "R2" and number.backbone_is_whole and not number.kind and labels_percent(number) == 100:
             found.setdefault((number.item, str(number.rows[0]["task"])), []).append(number)
     panels = [
-        _heat([point(n, what=n.metric, short=f"{n.value:.2f}") for n in own], names_of(own), colour).properties(
+        _heat([point(n, what=n.metric, short=f"{n.value:.2f}") for n in own], names, colour).properties(
             title=altair().Title(item if task == item else f"{item}: {task}")
         )
         for (item, task), own in found.items()
@@ -79,7 +79,8 @@ def _what(number: Number) -> str:
 
 def trade_off(numbers: Sequence[Number]) -> Any | None:
     """A panel per diagnosis: spatial against appearance invariance, a cross of intervals per backbone."""
-    alt, names, panels = altair(), names_of(numbers), []
+    alt, by_item = altair(), dict[str, list[Point]]()
+    names = names_of(numbers)
     for item, own in _similar(numbers).items():
         spatial, appearance = (
             {n.backbone: n for n in own if n.metric == f"{group}{MEASURE}" and n.rows[0]["task"] != REAL}
@@ -87,8 +88,9 @@ def trade_off(numbers: Sequence[Number]) -> Any | None:
         )
         points = [_crossed(spatial[name], appearance[name]) for name in names if name in spatial and name in appearance]
         if len(points) > 1:
-            chart = _scatter(points, names)
-            panels.append(chart.properties(title=alt.Title(f"{item}: {own[0].data}")))
+            by_item[f"{item}: {own[0].data}"] = points
+    channels = look(names, "color", "shape", points=[p for points in by_item.values() for p in points])
+    panels = [_scatter(points, channels).properties(title=alt.Title(title)) for title, points in by_item.items()]
     return beside(panels, 2).resolve_scale(color="shared", shape="shared") if panels else None
 
 
@@ -102,18 +104,19 @@ def _crossed(spatial: Number, appearance: Number) -> dict[str, Any]:
     return {**across, **both, "y": up["value"], "y_low": up["low"], "y_high": up["high"], **seeds, **ends, **shown}
 
 
-def _scatter(points: Sequence[Point], names: Sequence[str]) -> Any:
+def _scatter(points: Sequence[Point], channels: Mapping[str, Any]) -> Any:
     alt = altair()
     x_title, y_title = "spatial invariance (cosine)", "appearance invariance (cosine)"
     scale = alt.Scale(zero=False, padding=20)
-    base = alt.Chart(data(points)).encode(href="href:N", tooltip=tooltip(), **look(names, "color", points=points))
+    base = alt.Chart(data(points)).encode(href="href:N", tooltip=tooltip(), color=channels["color"])
+    bar = base.mark_rule(strokeWidth=2)
     layers = (
-        base.mark_rule(strokeWidth=2).encode(x=alt.X("x_low:Q", title=x_title), x2="x_high:Q", y="y:Q"),
-        base.mark_rule(strokeWidth=2).encode(y=alt.Y("y_low:Q", title=y_title), y2="y_high:Q", x="x:Q"),
+        *where_known(bar.encode(x=alt.X("x_low:Q", title=x_title), x2="x_high:Q", y="y:Q"), points, "x_low"),
+        *where_known(bar.encode(y=alt.Y("y_low:Q", title=y_title), y2="y_high:Q", x="x:Q"), points, "y_low"),
         base.mark_point(filled=True, size=90, opacity=1).encode(
             x=alt.X("x:Q", title=x_title, scale=scale),
             y=alt.Y("y:Q", title=y_title, scale=scale),
-            **look(names, "shape", points=points),
+            shape=channels["shape"],
         ),
     )
     return alt.layer(*layers).properties(width=PANEL_PX + 60, height=PANEL_PX + 40)

@@ -15,11 +15,11 @@ from whytransfer.report.look import (
     data,
     each,
     look,
-    names_of,
     point,
     tooltip,
+    where_known,
 )
-from whytransfer.report.numbers import Number, of_unit, words
+from whytransfer.report.numbers import Number, names_of, of_unit, words
 
 Panel = tuple[str, Sequence[Number]]  # title, numbers of one unit
 
@@ -62,13 +62,14 @@ def rows(
     x = alt.X("value:Q", title=x_title, scale=alt.Scale(zero=zero, nice=True), axis=alt.Axis(tickCount=5))
     base = alt.Chart(data(points)).encode(y=y, href="href:N", tooltip=tooltip())
     colour, shape = look(names, "color"), look(names, "shape")
+    bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=x_title), x2="high:Q", **colour)
     layers = [
-        base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=x_title), x2="high:Q", **colour),
+        *where_known(bars, points),
         base.mark_point(filled=True, size=64, opacity=1).encode(x=x, **colour, **shape),
     ]
     if seeds:
         ticks = alt.Chart(data(seeds)).mark_tick(opacity=0.45, thickness=1, size=9)
-        layers.insert(1, ticks.encode(x=alt.X("each:Q", title=x_title), y=y, tooltip=_of_seed(), **colour))
+        layers.insert(-1, ticks.encode(x=alt.X("each:Q", title=x_title), y=y, tooltip=_of_seed(), **colour))
     return alt.layer(*layers)
 
 

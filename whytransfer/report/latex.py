@@ -102,7 +102,7 @@ def tables(page: Page) -> dict[str, str]:
     found = {"tasks": overview_table(page.overview)} if page.overview is not None else {}
     found |= {"claims": claims_table(page.claims)} if page.claims else {}
     for t in (*page.task_tables, *(t for section in page.sections for t in section.tables)):
-        name = re.sub(r"[^A-Za-z0-9-]+", "-", t.item or "pretraining").strip("-") or "table"
+        name = re.sub(r"[^A-Za-z0-9-]+", "-", t.name or "pretraining").strip("-") or "table"
         while name in found:
             name += "-more"
         found[name] = table(t)

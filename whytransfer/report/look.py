@@ -6,7 +6,7 @@ without being drawn again. The names `backbone` and `item` are columns of all da
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from whytransfer.figures import PALETTE, altair, styles
@@ -47,18 +47,13 @@ def point(number: Number, **more: Any) -> Point:
     places = digits([number])
     low, high = number.ends or (None, None)
     return {
-        "backbone": who(number), "item": number.item, "metric": words(number.metric), "data": number.data,
+        "backbone": number.name, "item": number.item, "metric": words(number.metric), "data": number.data,
         "value": number.value, "low": low, "high": high,
         "shown": f"{plain(number.value, places)}{of_unit(number.unit)}",
         "interval": f"{interval_text(number.ends, places)} over {number.over}" if number.over else "one seed: none",
         "seeds": ", ".join(f"{seed}: {plain(value, places)}" for seed, value in number.by_seed.items()),
         "n": number.rows[0]["n"], "href": f"#n{number.index}", **more,
     }  # fmt: skip
-
-
-def who(number: Number) -> str:
-    """The backbone, or the engine where there is none."""
-    return number.backbone or str(number.rows[0]["model"])
 
 
 def each(number: Number) -> list[Point]:
@@ -76,17 +71,13 @@ def tooltip(*first: tuple[str, str]) -> list[Any]:
     return [alt.Tooltip(f"{field}:N", title=title) for field, title in (*(first or (("backbone", "backbone"),)), *told)]
 
 
-def names_of(numbers: Iterable[Number]) -> list[str]:
-    """Backbones and engines in the order of the table: all charts colour them alike."""
-    return list(dict.fromkeys(map(who, numbers)))
-
-
 def look(
     names: Sequence[str], *channels: str, points: Sequence[Point] | None = None, field: str = "backbone",
 ) -> dict[str, Any]:  # fmt: skip
     """Encodings ("color", "shape", "strokeDash") by a column of names, which the place among `names` decides.
 
-    The legend shows the names that points have; there is none without points.
+    The legend shows the names that points have; there is none without points. Panels that share a legend must be given
+    the points of all of them.
     """
     alt = altair()
     kinds = {"color": alt.Color, "shape": alt.Shape, "strokeDash": alt.StrokeDash}
@@ -98,6 +89,11 @@ def look(
 
 def _in_order(names: Sequence[str], chosen: set[str]) -> list[str]:
     return [name for name in names if name in chosen]
+
+
+def where_known(layer: Any, points: Sequence[Point], field: str = "low") -> list[Any]:
+    """A layer that draws a field, in a list; none where no point has a value of it: Vega warns of an axis without."""
+    return [layer] if any(p[field] is not None for p in points) else []
 
 
 def data(points: Sequence[Mapping[str, Any]]) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from whytransfer.report.answers import Answer
 from whytransfer.report.effects import effect_cells
 from whytransfer.report.numbers import interval_text, of_unit, plain
-from whytransfer.report.page import Page
+from whytransfer.report.page import Page, states_text
 from whytransfer.report.tables import Column, Overview, Table, rank_text
 
 ARROWS = {"higher": "\N{UPWARDS ARROW}", "lower": "\N{DOWNWARDS ARROW}"}
@@ -77,14 +77,20 @@ def claims_table(claims: Iterable[Mapping[str, Any]]) -> str:
 
 def report(page: Page) -> str:
     """The whole report without its charts: answers, claims, tables, how they were made."""
-    parts = [f"# {escaped(page.title)}", escaped(page.lead), "## The answers", answers_text(page.answers)]
+    parts = [f"# {escaped(page.title)}", escaped(page.lead)]
+    if page.missing:
+        left_out = [
+            f"* {escaped(m.cell)}: {escaped(' '.join(filter(None, (m.state, m.message))))}" for m in page.missing
+        ]
+        parts += [f"Without a result: {states_text(page.missing)}.", "\n".join(left_out)]
+    parts += ["## The answers", answers_text(page.answers)]
     if page.claims:
         parts += ["## Claims of the papers", claims_table(page.claims)]
     if page.overview is not None:
         parts += ["## Tasks", overview_table(page.overview)]
     tables = [*page.task_tables, *(t for section in page.sections for t in section.tables)]
     for t in tables:
-        parts += [f"### {escaped(t.item) or 'Pretraining'}", table(t)]
+        parts += [f"### {escaped(t.name) or 'Pretraining'}", table(t)]
     return "\n\n".join([*parts, "## How these numbers were made", "\n".join(f"* {m}" for m in page.method)]) + "\n"
 
 

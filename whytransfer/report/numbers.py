@@ -6,6 +6,7 @@ A row is one value at one seed (the table of a study); a Number is what people q
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ WORDS = {
     "knn": "kNN accuracy",
     "mean_iou": "mean IoU",
 }
+OF_PAIRS = ("cka", "overlap")
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,20 @@ class Number:
         return "paired_difference_of" in (self.rows[0].get("provenance") or {})
 
     @property
+    def kind(self) -> str:
+        """What a complementarity is of: "cka" and "overlap" of a pair, "gain", "rank"; "" of a score, and elsewhere."""
+        compares = self.rows[0]["stage"] == "diagnose-complementarity"
+        return str((self.rows[0].get("provenance") or {}).get("kind", "")) if compares else ""
+
+    @property
+    def is_of_two(self) -> bool:
+        """Whether this is of a pair of backbones: how alike they are, or how much one is better."""
+        return self.is_difference or self.kind in OF_PAIRS
+
+    @property
     def backbone_is_whole(self) -> bool:
-        """Whether this is of one backbone or fusion: no difference, and no engine that makes regions."""
-        return bool(self.backbone) and not self.is_difference and self.rows[0]["stage"] != "masks-quality"
+        """Whether this is of one backbone or fusion: not of a pair, and no engine that makes regions."""
+        return bool(self.backbone) and not self.is_of_two and self.rows[0]["stage"] != "masks-quality"
 
 
 def collect(rows: Iterable[Row]) -> list[Number]:
@@ -128,9 +141,23 @@ def _key(row: Row) -> tuple[Any, ...]:
     return (*named, "" if row["backbone"] else row["model"])
 
 
+def names_of(numbers: Iterable[Number]) -> list[str]:
+    """Backbones in the order of the study, behind them engines of regions, then pairs of backbones.
+
+    The order is that of the task or diagnosis that has most of them: charts and tables list and colour them alike.
+    """
+    by_item: dict[tuple[Any, ...], dict[str, None]] = {}
+    for number in numbers:
+        own_fusions = number.rows[0]["stage"] == "diagnose-complementarity"  # which are not the study's
+        kind = number.is_of_two, not number.backbone_is_whole, own_fusions
+        by_item.setdefault((*kind, str(number.rows[0].get("study", "")), number.item), {})[number.name] = None
+    fullest = sorted(by_item.items(), key=lambda entry: (entry[0][:3], -len(entry[1])))  # stable: else as in the study
+    return list(dict.fromkeys(name for _, names in fullest for name in names))
+
+
 def words(metric: str) -> str:
-    """A metric as people say it: words("mean_iou") is "mean IoU", words("spatial similarity") stays."""
-    return WORDS.get(metric, metric.replace("_", " "))
+    """A metric as people say it: "mean_iou" is "mean IoU", "linear_5way_1shot" "linear 5-way 1-shot"."""
+    return WORDS.get(metric, re.sub(r"(\d)(way|shot)\b", r"\1-\2", metric.replace("_", " ")))
 
 
 def digits(numbers: Sequence[Number]) -> int:

@@ -1,21 +1,35 @@
 // The page's behaviour: draws the charts, filters, shows what stands behind a number, switches light and dark.
 // Text always goes through textContent: names in a study may hold markup.
 "use strict";
-(() => {
-  const evidence = JSON.parse(document.getElementById("evidence").textContent);
+(async () => {
+  // data and libraries are compressed inside the page: zlib, as base64
+  async function unpacked(id) {
+    const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), (sign) => sign.charCodeAt(0));
+    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).text();
+  }
+  if (!window.DecompressionStream) {
+    document.getElementById("old").hidden = false;
+    return;
+  }
+  const { evidence, specs } = JSON.parse(await unpacked("data"));
+  const libraries = document.createElement("script");  // which the page's policy knows by the hash of its text
+  libraries.textContent = await unpacked("libraries");
+  document.head.append(libraries);
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
   // ---- charts -------------------------------------------------------------------------------------------------
-  const PANEL_PX = 350;  // of a panel with its labels: as many stand beside each other as there is room for
+  const NARROWEST_PX = 110;  // of a panel, without its labels
   const charts = all("figure.chart").map((figure) => ({
-    figure, spec: JSON.parse(figure.querySelector("script.spec").textContent), view: null, drawn: "",
+    figure, spec: specs[figure.id], view: null, drawn: "",
   }));
 
   const isRows = (value) => Array.isArray(value) && value.some((row) => row && typeof row === "object" && ("backbone" in row || "item" in row));
-  const filtered = (value) => {  // the specification with the rows that are shown
-    if (isRows(value)) return value.filter((row) => shown("backbone", row.backbone) && shown("item", row.item));
+  const isShown = (row) => shown("backbone", row.backbone) && shown("backbone", row.other) && shown("item", row.item);
+  const filtered = (value, key) => {  // the specification with the rows and the names in legends that are shown
+    if (isRows(value)) return value.filter(isShown);
     if (Array.isArray(value)) return value.map((v) => [v, filtered(v)]).filter(([v, left]) => !emptied(v, left)).map(([, left]) => left);
-    if (value && typeof value === "object") return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, filtered(v)]));
+    if (key === "legend" && value && value.values) return { ...value, values: value.values.filter((name) => shown("backbone", name)) };
+    if (value && typeof value === "object") return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, filtered(v, k)]));
     return value;
   };
   const countRows = (value) => isRows(value) ? value.length : value && typeof value === "object"
@@ -24,22 +38,38 @@
   const emptied = (value, left) => countRows(value) > 0 && countRows(left) === 0;  // a panel of which no row is left
 
   async function draw(chart) {
-    const plot = chart.figure.querySelector(".plot");
+    const room = Math.floor(chart.figure.parentElement.clientWidth);
     const spec = filtered(chart.spec);
-    if (spec.columns) spec.columns = Math.max(1, Math.min(spec.columns, Math.floor(plot.clientWidth / PANEL_PX)));
-    const key = JSON.stringify(spec);
+    const key = `${room} ${JSON.stringify(spec)}`;
     if (key === chart.drawn) return;
     chart.drawn = key;
     chart.figure.hidden = emptied(chart.spec, spec);
     if (chart.figure.hidden) return;
+    if (spec.columns && spec.concat) spec.columns = Math.min(spec.columns, spec.concat.length);
+    for (let more = await embed(chart, spec) - room; more > 0; more = await embed(chart, spec) - room) {
+      if (!narrower(spec, more)) break;  // it scrolls
+    }
+  }
+  function narrower(spec, px) {  // fewer panels beside each other, then narrower ones; false where nothing more can be done
+    if (spec.columns > 1) {
+      spec.columns -= 1;
+      return true;
+    }
+    const panels = (spec.concat ?? [spec]).filter((panel) => panel.width > NARROWEST_PX);
+    for (const panel of panels) panel.width = Math.max(NARROWEST_PX, panel.width - Math.ceil(px));
+    return panels.length > 0;
+  }
+  async function embed(chart, spec) {  // draws it; its width
+    const plot = chart.figure.querySelector(".plot");
     if (chart.view) chart.view.finalize();
     // SVG, because its text takes the colour of the page (currentColor): light, dark and print need no new drawing.
     // ast: expressions are interpreted, not compiled, so that the page's policy need not allow eval
     const result = await window.vegaEmbed(plot.firstElementChild, spec, {
-      mode: "vega-lite", renderer: "svg", ast: true, loader: { target: "_self" }, logLevel: 1 /* errors */,
+      mode: "vega-lite", renderer: "svg", ast: true, loader: { target: "_self" }, logLevel: 2 /* warnings */,
       actions: { export: true, source: false, compiled: false, editor: false },
     });
     chart.view = result.view;
+    return plot.querySelector("svg").getBoundingClientRect().width;
   }
   async function drawAll() {
     for (const chart of charts) {
@@ -52,6 +82,12 @@
     }
     document.documentElement.dataset.drawn = String(Number(document.documentElement.dataset.drawn ?? 0) + 1);
   }
+
+  let resizing = 0;
+  window.addEventListener("resize", () => {
+    clearTimeout(resizing);
+    resizing = setTimeout(drawAll, 200);
+  });
 
   // ---- filter -------------------------------------------------------------------------------------------------
   const boxes = all("#filter input");

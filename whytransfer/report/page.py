@@ -1,7 +1,7 @@
 """One HTML file that holds everything: numbers, charts, the libraries that draw them. It asks nothing of a network.
 
-Whatever is printed is text: Jinja2 escapes it, JSON inside scripts is written without "<", and the page's own policy
-lets no script run but ours, so a name with markup in it stays a name.
+Whatever is printed is text: Jinja2 escapes it, data and libraries are compressed and written as base64, and the page's
+own policy lets no script run but ours, so a name with markup in it stays a name.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import functools
 import hashlib
 import json
 import math
+import zlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata, resources
@@ -48,6 +50,15 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Missing:
+    """A cell of the study without a result, and why: "failed", "stopped", "started", "not run"; what it said."""
+
+    cell: str
+    state: str
+    message: str
+
+
+@dataclass(frozen=True)
 class Page:
     """All that the page shows, in its order."""
 
@@ -63,13 +74,15 @@ class Page:
     evidence: Mapping[str, Any]
     method: Sequence[str]
     command: str
+    missing: Sequence[Missing] = ()
     claim_charts: Sequence[Drawn] = ()
     task_charts: Sequence[Drawn] = ()
 
 
 def html(page: Page) -> str:
     """The file's content."""
-    scripts = [libraries(), _own("page.js"), slider.script()]
+    scripts = [_own("page.js"), slider.script()]
+    charts = (*page.claim_charts, *page.task_charts, *(chart for section in page.sections for chart in section.charts))
     anchors = _contents(page)
     return _template().render(
         vars(page),
@@ -82,7 +95,9 @@ def html(page: Page) -> str:
         date=datetime.date.today().isoformat(),
         style=_own("page.css"),
         scripts=scripts,
-        script_hashes=" ".join(f"'sha256-{_sha256(script)}'" for script in scripts),
+        script_hashes=" ".join(f"'sha256-{_sha256(script)}'" for script in (*scripts, libraries())),
+        libraries=_packed(libraries()),
+        data=_packed(plain_json({"evidence": page.evidence, "specs": {chart.id: chart.spec for chart in charts}})),
     )
 
 
@@ -100,10 +115,15 @@ def _template() -> Any:
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.globals.update(
-        json=script_json, address=address, plain=plain, interval_text=interval_text, of_unit=of_unit,
-        rank_text=rank_text, effect_cells=effect_cells,
+        address=address, plain=plain, interval_text=interval_text, of_unit=of_unit,
+        rank_text=rank_text, effect_cells=effect_cells, states_text=states_text,
     )  # fmt: skip
     return environment.from_string(_own("page.html.jinja"))
+
+
+def states_text(missing: Sequence[Missing]) -> str:
+    """ "2 failed, 3 not run" """
+    return ", ".join(f"{n} {state}" for state, n in Counter(m.state for m in missing).items())
 
 
 def address(numbers: Iterable[Number | None]) -> str:
@@ -111,14 +131,15 @@ def address(numbers: Iterable[Number | None]) -> str:
     return "+".join(f"n{number.index}" for number in numbers if number is not None)
 
 
-def script_json(value: Any) -> Any:
-    """JSON that is safe inside <script>: no "<", ">" or "&", no line separators, null for what is not a number."""
-    import markupsafe
+def plain_json(value: Any) -> str:
+    """JSON on one line; null for what is not a number."""
+    return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=str)
 
-    text = json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=str)
-    for sign in "<>&\u2028\u2029":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return markupsafe.Markup(text)
+
+def _packed(text: str) -> str:
+    """Compressed (zlib) and as base64, a third to a tenth of the size: letters, digits, "+", "/" and "=" alone, so
+    nothing in it can end the element that it stands in. The page's script unpacks it."""
+    return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
 
 
 def _finite(value: Any) -> Any:
@@ -133,8 +154,8 @@ def _finite(value: Any) -> Any:
 
 @functools.cache
 def libraries() -> str:
-    """Vega, Vega-Lite and Vega-Embed in one script of 0.9 MB; what they load is up to a specification, and the page's
-    policy allows them nothing."""
+    """Vega, Vega-Lite and Vega-Embed in one script of 0.9 MB (0.4 packed); what they load is up to a specification, and
+    the page's policy allows them nothing."""
     from whytransfer.figures import altair
 
     altair()

@@ -11,8 +11,8 @@ from whytransfer.errors import InputError
 from whytransfer.figures import altair
 from whytransfer.parsing import json_of
 from whytransfer.report.dots import axis, dots
-from whytransfer.report.look import PANEL_PX, Point, beside, data, look, names_of, point, tooltip
-from whytransfer.report.numbers import Number
+from whytransfer.report.look import PANEL_PX, Point, beside, data, look, point, tooltip, where_known
+from whytransfer.report.numbers import Number, names_of
 from whytransfer.report.tables import main_column
 from whytransfer.report.task_charts import transfers
 from whytransfer.views.recipes import RECIPES
@@ -43,7 +43,7 @@ def rung_of(recipe: str) -> int | None:
 
 def ladder(numbers: Sequence[Number]) -> Any | None:
     """A panel per task: score by the operations of the views, a line per method; None without two steps."""
-    places, panels = _rungs(pretrained(numbers)), []
+    places, by_task = _rungs(pretrained(numbers)), dict[str, tuple[str, list[Point]]]()
     methods = list(dict.fromkeys(method for method, _ in places.values()))
     for table in transfers(numbers):
         column = main_column(table)
@@ -53,8 +53,14 @@ def ladder(numbers: Sequence[Number]) -> Any | None:
             if b in places
         ]
         if len({p["rung"] for p in points}) > 1:
-            panels.append(_steps(points, methods, axis(column.first)).properties(title=altair().Title(table.item)))
-    return beside(panels).resolve_scale(color="shared", strokeDash="shared") if panels else None
+            by_task[table.item] = axis(column.first), points
+    seen = [p for _, points in by_task.values() for p in points]
+    channels = look(methods, "color", "shape", points=seen, field="method")
+    panels = [
+        _steps(points, channels, y_title).properties(title=altair().Title(item))
+        for item, (y_title, points) in by_task.items()
+    ]
+    return beside(panels).resolve_scale(color="shared", shape="shared") if panels else None
 
 
 def _rungs(made: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, int]]:
@@ -72,17 +78,19 @@ def _rungs(made: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, int]]:
     return {backbone: (method, rung) for method, rungs in fullest.items() for rung, backbone in rungs.items()}
 
 
-def _steps(points: Sequence[Point], methods: Sequence[str], y_title: str) -> Any:
+def _steps(points: Sequence[Point], channels: Mapping[str, Any], y_title: str) -> Any:
     alt = altair()
     x = alt.X("rung:O", sort=list(RUNGS), title=None, axis=alt.Axis(labelAngle=-35))
-    channels = look(methods, "color", "strokeDash", points=points, field="method")
     base = alt.Chart(data(points)).encode(x=x, color=channels["color"])
     y = alt.Y("value:Q", title=y_title, scale=alt.Scale(zero=False))
     told = tooltip(("backbone", "backbone"), ("method", "method"), ("rung", "views"))
+    bars = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", title=y_title), y2="high:Q")
     layers = (
-        base.mark_line(strokeWidth=1.5).encode(y=y, order="step:Q", strokeDash=channels["strokeDash"]),
-        base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", title=y_title), y2="high:Q"),
-        base.mark_point(filled=True, size=56, opacity=1).encode(y=y, href="href:N", tooltip=told),
+        base.mark_line(strokeWidth=1.5).encode(y=y, order="step:Q"),
+        *where_known(bars, points),
+        base.mark_point(filled=True, size=56, opacity=1).encode(
+            y=y, href="href:N", tooltip=told, shape=channels["shape"]
+        ),
     )
     return alt.layer(*layers).properties(width=PANEL_PX + 20, height=PANEL_PX)
 
@@ -132,6 +140,7 @@ def learning_curves(points: Sequence[Point], numbers: Sequence[Number]) -> Any |
     """A panel each for kNN accuracy, loss and effective rank by epoch: a line per run, seeds in one colour."""
     alt, panels = altair(), []
     names = list(dict.fromkeys([*names_of(numbers), *(p["backbone"] for p in points)]))
+    channels = look(names, "color", "strokeDash", points=points)
     for column, title in CURVES.items():
         seen = [
             {**{k: p[k] for k in ("backbone", "seed", "epoch")}, "value": p[column], "shown": f"{p[column]:.4g}"}
@@ -141,10 +150,8 @@ def learning_curves(points: Sequence[Point], numbers: Sequence[Number]) -> Any |
         if seen:
             told = [alt.Tooltip(f"{f}:N") for f in ("backbone", "seed", "epoch", "shown")]
             y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
-            base = alt.Chart(data(seen)).encode(
-                x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1)), y=y, detail="seed:N", tooltip=told,
-                **look(names, "color", "strokeDash", points=seen),
-            )  # fmt: skip
+            x = alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1))
+            base = alt.Chart(data(seen)).encode(x=x, y=y, detail="seed:N", tooltip=told, **channels)
             panels.append(
                 base.mark_line(strokeWidth=1.5, opacity=0.85).properties(width=PANEL_PX + 20, height=PANEL_PX)
             )

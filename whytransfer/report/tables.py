@@ -5,10 +5,11 @@ A table is data; page, markdown and latex write it down.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from whytransfer.report.numbers import Number, digits, words
+from whytransfer.report.numbers import Number, digits, names_of, words
 from whytransfer.study.statistics import Interval, mean_interval, rank_ranges, ranks
 
 Range = tuple[int, int]  # best and worst rank that cannot be excluded, 1 is best
@@ -40,47 +41,62 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """All numbers of one item (task or diagnosis; "" is the pretraining) of a study."""
+    """All numbers of one item (task or diagnosis; "" is the pretraining) of a study, or of one part of them."""
 
     study: str
     item: str
     stage: str
     backbones: tuple[str, ...]
     columns: tuple[Column, ...]
+    part: str = ""  # of a complementarity: what its rows are
 
     @property
     def is_wide(self) -> bool:
         return len(self.columns) > WIDE
 
+    @property
+    def name(self) -> str:
+        """What it is called: "fusion: pairs"."""
+        return f"{self.item}: {self.part}" if self.part else self.item
 
-def tables_of(numbers: Iterable[Number]) -> list[Table]:
-    """One table per item, in the order of the study; differences of two backbones are no rows of it."""
-    by_item: dict[tuple[str, str], list[Number]] = {}
-    names: dict[str, None] = {}  # of all tables, which list backbones in one order
+
+PARTS = {"cka": "pairs", "overlap": "pairs", "gain": "gains", "rank": "ranks"}
+
+
+def tables_of(numbers: Sequence[Number]) -> list[Table]:
+    """One table per item, in the order of the study, of a complementarity one per kind of number; differences of two
+    backbones are no rows of it."""
+    by_item: dict[tuple[str, str, str], list[Number]] = {}
     for number in numbers:
         if not number.is_difference:
-            by_item.setdefault((str(number.rows[0].get("study", "")), number.item), []).append(number)
-            names[number.name] = None
-    return [_table(study, item, own, list(names)) for (study, item), own in by_item.items()]
+            where = str(number.rows[0].get("study", "")), number.item, PARTS.get(number.kind, "")
+            by_item.setdefault(where, []).append(number)
+    names = names_of(numbers)
+    return [_table(*where, own, names) for where, own in by_item.items()]
 
 
-def _table(study: str, item: str, numbers: Sequence[Number], names: Sequence[str]) -> Table:
+def _table(study: str, item: str, part: str, numbers: Sequence[Number], names: Sequence[str]) -> Table:
     stage = str(numbers[0].rows[0]["stage"])
     by_column: dict[tuple[str, str, str], dict[str, Number]] = {}
     for number in numbers:
         task = str(number.rows[0].get("task", ""))
         by_column.setdefault((number.metric, number.data, task), {})[number.name] = number
-    several = len({data for _, data, _ in by_column}) > 1
+    alone = stage == "pretrain" or part == "pairs"  # a cost is no contest, nor is likeness
     columns = [
-        Column(
-            words(metric) + (f", {data}" if several else ""),
-            cells,
-            {} if stage == "pretrain" else ranks_of(cells),  # a cost is not a contest
-        )
-        for (metric, data, _), cells in by_column.items()
+        Column(_title(next(iter(cells.values())), by_column), cells, {} if alone else ranks_of(cells))
+        for cells in by_column.values()
     ]
     there = {number.name for number in numbers}
-    return Table(study, item, stage, tuple(name for name in names if name in there), tuple(columns))
+    return Table(study, item, stage, tuple(name for name in names if name in there), tuple(columns), part)
+
+
+def _title(number: Number, columns: Iterable[tuple[str, str, str]]) -> str:
+    """The metric in words, and what tells its images from those of others; a share of the labels is short."""
+    images = {data for metric, data, _ in columns if metric == number.metric}
+    share = f"{labels_percent(number):g} % of the labels"
+    if len({re.sub(r" \(\S+ % of the labels\)$", "", data) for data in images}) > 1:
+        return f"{words(number.metric)}, {number.data}"
+    return words(number.metric) + (f", {share}" if labels_percent(number) < 100 else "")
 
 
 def ranks_of(cells: Mapping[str, Number]) -> dict[str, Range]:

@@ -16,11 +16,11 @@ from whytransfer.report.look import (
     beside,
     data,
     look,
-    names_of,
     point,
     tooltip,
+    where_known,
 )
-from whytransfer.report.numbers import Number, digits, interval_text, of_unit, plain
+from whytransfer.report.numbers import Number, digits, interval_text, names_of, of_unit, plain
 from whytransfer.report.tables import Table, labels_percent, main_column, tables_of
 from whytransfer.study.statistics import paired_difference
 
@@ -40,30 +40,35 @@ def transfers(numbers: Sequence[Number]) -> list[Table]:
 
 def label_efficiency(numbers: Sequence[Number]) -> Any | None:
     """A panel per task that was run with several shares of its labels: score by share, bands are intervals."""
-    alt, names, panels = altair(), names_of(numbers), []
+    alt, by_task = altair(), dict[str, tuple[str, list[Point]]]()
     for table in transfers(numbers):
         first = table.columns[0].first.metric
         own = [n for column in table.columns if column.first.metric == first for n in column.cells.values()]
-        percents = sorted({labels_percent(number) for number in own})
-        if len(percents) > 1:
-            points = [point(n, percent=labels_percent(n)) for n in own]
-            panels.append(_curve(points, names, percents, axis(own[0])).properties(title=alt.Title(table.item)))
-    return beside(panels).resolve_scale(color="shared", strokeDash="shared") if panels else None
+        if len({labels_percent(number) for number in own}) > 1:
+            by_task[table.item] = axis(own[0]), [point(n, percent=labels_percent(n)) for n in own]
+    channels = look(names_of(numbers), "color", "shape", points=[p for _, points in by_task.values() for p in points])
+    panels = [
+        _curve(points, channels, y_title).properties(title=alt.Title(item))
+        for item, (y_title, points) in by_task.items()
+    ]
+    return beside(panels).resolve_scale(color="shared", shape="shared") if panels else None
 
 
-def _curve(points: Sequence[Point], names: Sequence[str], percents: Sequence[float], y_title: str) -> Any:
-    alt = altair()
+def _curve(points: Sequence[Point], channels: Mapping[str, Any], y_title: str) -> Any:
+    alt, percents = altair(), sorted({p["percent"] for p in points})
     x = alt.X(
         "percent:Q", title="% of the labels", scale=alt.Scale(type="log", nice=False), axis=alt.Axis(values=percents)
     )
-    channels = look(names, "color", "strokeDash", points=points)
     base = alt.Chart(data(points)).encode(x=x, color=channels["color"])
     y = alt.Y("value:Q", title=y_title, scale=alt.Scale(zero=False))
     told = tooltip(("backbone", "backbone"), ("percent", "% of the labels"))
+    bands = base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title=y_title), y2="high:Q")
     layers = (
-        base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title=y_title), y2="high:Q"),
-        base.mark_line(strokeWidth=2).encode(y=y, strokeDash=channels["strokeDash"]),
-        base.mark_point(filled=True, size=40, opacity=1).encode(y=y, href="href:N", tooltip=told),
+        *where_known(bands, points),
+        base.mark_line(strokeWidth=2).encode(y=y),
+        base.mark_point(filled=True, size=56, opacity=1).encode(
+            y=y, href="href:N", tooltip=told, shape=channels["shape"]
+        ),
     )
     return alt.layer(*layers).properties(width=PANEL_PX + 40, height=PANEL_PX)
 
@@ -73,21 +78,22 @@ def fusion_gains(numbers: Sequence[Number]) -> Any | None:
     by_unit: dict[str, list[Point]] = {}
     for gain in _gains(numbers):
         by_unit.setdefault(gain["unit"], []).append(gain)
-    alt, names = altair(), names_of(numbers)
-    panels = []
+    alt, names, panels = altair(), names_of(numbers), []
+    channels = look(names, "color", "shape", points=[p for points in by_unit.values() for p in points])
     for unit, points in by_unit.items():
         x_title = f"gain over the best member, {'points' if unit == '%' else unit}"
         y = alt.Y("item:N", sort=None, title=None, axis=alt.Axis(labelLimit=LABEL_PX))
         offset = alt.YOffset("backbone:N", sort=names)
         told = tooltip(("backbone", "fusion"), ("item", "task"), ("of", "best member"))
         base = alt.Chart(data(points)).encode(y=y, yOffset=offset, tooltip=told, href="href:N")
-        colour, shape = look(names, "color", points=points), look(names, "shape", points=points)
         x = alt.X("value:Q", title=x_title)
         high = len({p["item"] for p in points}) * (8 + 14 * len({p["backbone"] for p in points}))
+        low = alt.X("low:Q", title=x_title)
+        bars = base.mark_rule(strokeWidth=2).encode(x=low, x2="high:Q", color=channels["color"])
         layers = (
             zero_line(),
-            base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=x_title), x2="high:Q", **colour),
-            base.mark_point(filled=True, size=64, opacity=1).encode(x=x, **colour, **shape),
+            *where_known(bars, points),
+            base.mark_point(filled=True, size=64, opacity=1).encode(x=x, **channels),
         )
         panels.append(alt.layer(*layers).properties(width=PANEL_PX + 40, height=high))
     return beside(panels, 2).resolve_scale(color="shared", shape="shared") if panels else None
@@ -142,23 +148,32 @@ def _pretrainings(numbers: Sequence[Number]) -> list[Number]:
 def score_for_time(numbers: Sequence[Number]) -> Any | None:
     """A panel per task: score by the minutes of pretraining; random weights took none, fusions those of all members."""
     minutes = {n.backbone: n.value / 60 for n in _pretrainings(numbers) if n.metric == "seconds"}
-    alt, names, panels = altair(), names_of(numbers), []
+    alt, by_task = altair(), dict[str, tuple[str, list[Point]]]()
     for table in transfers(numbers):
         column = main_column(table)
         both = {b: sum(minutes.get(m, math.nan) for m in members) for b, members in fusions(column.cells).items()}
         known = {b: 0.0 for b, n in column.cells.items() if is_random(n)} | both | minutes
         points = [point(n, minutes=known[b]) for b, n in column.cells.items() if math.isfinite(known.get(b, math.nan))]
-        if len(points) < 2:
-            continue
-        y_title = axis(column.first)
-        x = alt.X("minutes:Q", title="minutes of pretraining", scale=alt.Scale(zero=True))
-        told = tooltip(("backbone", "backbone"), ("minutes", "minutes"))
-        base = alt.Chart(data(points)).encode(x=x, href="href:N", tooltip=told, **look(names, "color", points=points))
-        layers = (
-            base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", title=y_title), y2="high:Q"),
-            base.mark_point(filled=True, size=64, opacity=1).encode(
-                y=alt.Y("value:Q", title=y_title, scale=alt.Scale(zero=False)), **look(names, "shape", points=points)
-            ),
-        )
-        panels.append(alt.layer(*layers).properties(width=PANEL_PX + 20, height=PANEL_PX, title=alt.Title(table.item)))
+        if len(points) > 1:
+            by_task[table.item] = axis(column.first), points
+    channels = look(names_of(numbers), "color", "shape", points=[p for _, points in by_task.values() for p in points])
+    panels = [
+        _for_time(points, channels, y_title).properties(title=alt.Title(item))
+        for item, (y_title, points) in by_task.items()
+    ]
     return beside(panels).resolve_scale(color="shared", shape="shared") if panels else None
+
+
+def _for_time(points: Sequence[Point], channels: Mapping[str, Any], y_title: str) -> Any:
+    alt = altair()
+    x = alt.X("minutes:Q", title="minutes of pretraining", scale=alt.Scale(zero=True))
+    told = tooltip(("backbone", "backbone"), ("minutes", "minutes"))
+    base = alt.Chart(data(points)).encode(x=x, href="href:N", tooltip=told, color=channels["color"])
+    bars = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", title=y_title), y2="high:Q")
+    layers = (
+        *where_known(bars, points),
+        base.mark_point(filled=True, size=64, opacity=1).encode(
+            y=alt.Y("value:Q", title=y_title, scale=alt.Scale(zero=False)), shape=channels["shape"]
+        ),
+    )
+    return alt.layer(*layers).properties(width=PANEL_PX + 20, height=PANEL_PX)

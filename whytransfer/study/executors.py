@@ -83,7 +83,7 @@ class Pool:
 
     def start(self, job: Job) -> None:
         self._busy += 1
-        self._jobs.put(replace(job, at=job.at or os.getcwd()))
+        self._jobs.put(replace(job, at=job.at or os.getcwd(), argv=job.argv or tuple(sys.argv)))
 
     def ended(self, wait_s: float) -> list[Outcome]:
         try:

@@ -7,6 +7,7 @@ its last checkpoint there.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from dataclasses import replace
 from typing import Any
@@ -59,7 +60,7 @@ class OnRay:
 
     def start(self, job: Job) -> None:
         """Hand over a cell."""
-        job = replace(job, at=job.at or os.getcwd())
+        job = replace(job, at=job.at or os.getcwd(), argv=job.argv or tuple(sys.argv))
         self.running[self.task.remote(job)] = (job.cell.name, time.monotonic())
 
     def ended(self, wait_s: float) -> list[Outcome]:

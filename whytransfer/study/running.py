@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,7 @@ class Job:
     run: Callable[[Mapping[str, Any], Path], Sequence[Any]]
     about: Mapping[str, Any] = field(default_factory=dict)  # for its card: machine, effort
     at: str = ""  # folder in which relative paths begin, for a process that starts elsewhere
+    argv: tuple[str, ...] = ()  # of the process that asks, for another: the command in the provenance of results
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ def run_cell(job: Job) -> Outcome:
     """
     if job.at:
         os.chdir(job.at)
+    if job.argv:
+        sys.argv = list(job.argv)
     store, name = StudyFolder(Path(job.store)), job.cell.name
     store.cell(job.key).mkdir(parents=True, exist_ok=True)
     with locked(store.cell(job.key) / ".lock", wait=False) as mine:

@@ -156,7 +156,8 @@ class StudyFolder:
         return found
 
     def keep_study(self, name: str, cells: Iterable[tuple[Cell, str]], about: Mapping[str, Any]) -> None:
-        """Write which cells a study has now. What it had before and has no more is out of its table."""
+        """Write which cells a study has now, in its order, which is that of its table. Cells that it had before and has
+        no more are out of the table."""
         listed = {
             cell.name: {
                 "key": key, "stage": cell.stage, "item": cell.item, "backbone": cell.backbone, "seed": cell.seed,
@@ -276,6 +277,6 @@ def finished(folder: Path | str) -> Iterator[tuple[str, str, bool]]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Indented JSON, written aside and renamed."""
-    text = json.dumps(content, indent=1, sort_keys=True, default=str).encode() + b"\n"
+    """Indented JSON in the order given, written aside and renamed."""
+    text = json.dumps(content, indent=1, default=str).encode() + b"\n"
     atomic_write(path, lambda file: file.write(text), GO_ON)
