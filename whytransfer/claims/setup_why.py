@@ -55,7 +55,7 @@ DEMO_TASKS: Settings = {
 }  # fmt: skip
 DEMO_DIAGNOSES: Settings = {
     "invariance": {
-        "diagnose": "invariance", "images": "scenes:1000:1:48", "size": 48, "count": 40, "values": 3, "figures": False,
+        "diagnose": "invariance", "images": "scenes:1000:1:48", "size": 48, "count": 30, "values": 3, "figures": False,
     },
     "changes": {
         "diagnose": "invariance", "images": "scenes:1000:1:48", "size": 48, "transforms": ["none"], "figures": False,

@@ -15,32 +15,39 @@ CLAIMS = ("C16", "C18", "C19", "C20", "C21")  # the findings about views, invari
 BACKBONES = ("random", "supervised", "default", "spatial", "appearance", "fused")
 SEEDS = 3
 EPOCHS, SIDE_PX = 4, 40  # shorter and smaller than claims of scale demo: six minutes are for all of it
-QUICK = {"scenes:1000:": "scenes:150:", "scenes:500:": "scenes:100:", "scenes:600:": "scenes:400:"}
+# readouts of fewer images than at scale demo; with --quick of few, as all else
+FEWER = {
+    "scenes:1000:": "scenes:800:",
+    "scenes:500:": "scenes:400:",
+    "scenes:600:": "scenes:400:",
+    "scenes:300:": "scenes:200:",
+}
+QUICK = {"scenes:1000:": "scenes:150:", "scenes:800:": "scenes:150:"}
 WORKERS = 2  # a third process would not fit into 4 GB
 
 # what is there to be seen, at one seed: too small and too short for a verdict
-LARGER = {"train": "scenes:200:2:64", "test": "scenes:100:3:64", "size": 64}
+LARGER = {"train": "scenes:60:2:64", "test": "scenes:30:3:64", "size": 64}
 PAIR = ["random", "supervised"]
 ONCE: Mapping[str, Any] = {
     "few-shot": {
         "task": "fewshot", "train": "classes:scenes:1000:0:48:turns:train+val",
-        "test": "classes:scenes:600:1:48:turns:test", "size": SIDE_PX, "way": 3, "episodes": 100,
-        "backbones": list(BACKBONES),
+        "test": "classes:scenes:400:1:48:turns:test", "size": SIDE_PX, "way": 3, "episodes": 100,
+        "backbones": [*PAIR, "appearance"],
     },
     "detect": {
-        "task": "detection", **LARGER, "architecture": "fpn", "budget": 0.0005, "fit_batch": 4, "backbones": PAIR,
+        "task": "detection", **LARGER, "architecture": "fpn", "budget": 0.0003, "fit_batch": 4, "backbones": PAIR,
     },
-    "segment": {"task": "segmentation", **LARGER, "budget": 0.0003, "fit_batch": 8, "backbones": PAIR},
+    "segment": {"task": "segmentation", **LARGER, "budget": 0.0002, "fit_batch": 8, "backbones": PAIR},
     "depth": {"task": "depth", **LARGER, "budget": 0.0001, "fit_batch": 8, "backbones": PAIR},
 }  # fmt: skip
 LOOKS: Mapping[str, Any] = {
     "errors": {"diagnose": "errors", "of": "detect", "draws": 100, "figures": False},
     "inversion": {
-        "diagnose": "inversion", "images": "scenes:2:3:48", "count": 2, "size": SIDE_PX, "budget": 0.03, "previews": 0,
-        "backbones": ["random", "spatial", "appearance"],
+        "diagnose": "inversion", "images": "scenes:2:3:48", "count": 2, "size": SIDE_PX, "budget": 0.02, "previews": 0,
+        "backbones": ["spatial", "appearance"],
     },
     "fusion": {
-        "diagnose": "complementarity", "task": ["factors"], "train": "scenes:500:1:48", "test": "scenes:200:2:48",
+        "diagnose": "complementarity", "task": ["factors"], "train": "scenes:300:1:48", "test": "scenes:150:2:48",
         "size": SIDE_PX, "draws": 200, "figures": False, "backbones": ["default", "spatial", "appearance"],
     },
     "masks": {"diagnose": "masks", "images": "scenes:60:3:64", "truth": "annotated", "engine": "grid:3"},
@@ -114,18 +121,23 @@ def study_of(s: DemoSettings) -> dict[str, Any]:
     setup = setup_of("demo")
     whole, known = joined(claim.study("demo") for claim in chosen(CLAIMS)), models(setup)
     seeds = [s.seed] if s.quick else list(range(s.seed, s.seed + SEEDS))
-    judged, once = {"size": SIDE_PX, "backbones": list(BACKBONES)}, {"seeds": seeds[:1]}
+    once = {"seeds": seeds[:1]}
     study = {
         "study": "demo",
         "seeds": seeds,
         "pretrain": {**setup.pretrain, "size": SIDE_PX},
         "backbones": {name: _of_epochs(known[name], 1 if s.quick else EPOCHS) for name in BACKBONES},
-        "tasks": {name: {**item, **judged} for name, item in whole["tasks"].items()}
+        "tasks": {name: _with_images(_judged(item, BACKBONES), FEWER) for name, item in whole["tasks"].items()}
         | {name: {**item, **once} for name, item in ONCE.items()},
-        "diagnoses": {name: {**item, **judged} for name, item in whole["diagnoses"].items()}
+        "diagnoses": {name: _judged(item, BACKBONES[:-1]) for name, item in whole["diagnoses"].items()}
         | {name: {**item, **once} for name, item in LOOKS.items()},
     }
-    return _of_few_images(study) if s.quick else study
+    return _with_images(study, QUICK) if s.quick else study
+
+
+def _judged(item: Mapping[str, Any], backbones: Sequence[str]) -> dict[str, Any]:
+    """An item of the claims at the demo's size; of invariances the fusion's would say what its parts' do."""
+    return {**item, "size": SIDE_PX, "backbones": list(backbones)}
 
 
 def _of_epochs(backbone: Any, epochs: int) -> Any:
@@ -133,15 +145,15 @@ def _of_epochs(backbone: Any, epochs: int) -> Any:
     return {**backbone, "epochs": epochs} if isinstance(backbone, Mapping) else backbone
 
 
-def _of_few_images(content: Any) -> Any:
-    """The same with smaller image sets in every text that names one."""
+def _with_images(content: Any, sets: Mapping[str, str]) -> Any:
+    """The same with other image sets in every text that names one."""
     if isinstance(content, Mapping):
-        return {name: _of_few_images(value) for name, value in content.items()}
+        return {name: _with_images(value, sets) for name, value in content.items()}
     if isinstance(content, list):
-        return [_of_few_images(value) for value in content]
+        return [_with_images(value, sets) for value in content]
     if isinstance(content, str):
-        for many, few in QUICK.items():
-            content = content.replace(many, few)
+        for one, other in sets.items():
+            content = content.replace(one, other)
     return content
 
 
@@ -153,11 +165,14 @@ COLUMNS = {  # of the table in the terminal: (item, metric)
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Rows of the answer: one per backbone, the mean over seeds and its 95 % interval in each column."""
+    """Rows of the answer: one per backbone, the mean over seeds and its 95 % interval in each column that it has."""
     from whytransfer.study.scores import Scores
 
-    scores = Scores(rows)
-    return [[name, *(_cell(scores.interval(name, *column)) for column in COLUMNS.values())] for name in BACKBONES]
+    scores, has = Scores(rows), {(row["backbone"], row["item"]) for row in rows}
+    return [
+        [name, *(_cell(scores.interval(name, *c)) if (name, c[0]) in has else "" for c in COLUMNS.values())]
+        for name in BACKBONES
+    ]
 
 
 def _cell(interval: Any) -> str:
