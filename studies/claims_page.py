@@ -48,7 +48,8 @@ def page(folder: Path, scale: Scale, words: str) -> str:
     machines = sorted({card["machine"] for card in cards.values()})
     lines = [
         f"# The findings at scale {scale}", "",
-        f"{summary(answers)}. {len(cards)} of {len(cells)} cells are finished, of seeds 0 to {seeds - 1}. "
+        f"{summary(answers)}. {len(cards)} of {len(cells)} cells are finished, of "
+        f"{'seed 0' if seeds == 1 else f'seeds 0 to {seeds - 1}'}. "
         "What the columns say, and what so small a scale cannot be: [claims](../claims.md).", "",
         markdown(answers), READ, words.strip(), "",
         "## What was run", "",
