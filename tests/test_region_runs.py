@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import load_file
 
 import whytransfer
-from whytransfer.commands.regions import check_masks, open_regions, say_how_coarse
+from whytransfer.commands.regions import check_masks, open_regions, say_how_coarse, say_how_many_are_bare
 from whytransfer.errors import InputError
 from whytransfer.images import open_images
 from whytransfer.images.cache import PixelCache
@@ -140,6 +140,17 @@ def test_regions_that_lack_and_regions_that_would_be_ignored_are_refused_before_
         whytransfer.pretrain(images="nowhere", method="detcon-s", out=tmp_path / "run")
     with pytest.raises(InputError, match="--masks grid:5: moco-v2 looks at whole images and would ignore them"):
         whytransfer.pretrain(images="nowhere", method="moco-v2", masks="grid:5", out=tmp_path / "run")
+    for masks, said in (
+        ("gird:5", "no folder of that name here, 'gird:5'. Did you mean 'grid'"),
+        ("made/regions", "is no store of regions: it does not exist"),
+        ("grid:0", "give 1 to 15 cells along a side"),
+        ("annotated:nowhere.json", "no such file or folder: nowhere.json"),
+        ("mcg:nofile", "ranking nofile: there is no such file"),
+    ):
+        with pytest.raises(InputError, match=said):
+            whytransfer.pretrain(images="nowhere", method="detcon-s", masks=masks, out=tmp_path / "run")
+    with pytest.raises(InputError, match="nowhere"):  # a ranking is not learnt for pictures that are not there
+        whytransfer.pretrain(images="nowhere", method="detcon-s", masks="mcg", out=tmp_path / "run")
     check_masks("grid", "detcon-b", ("regions",))
     check_masks(None, "supervised", ("labels",))
 
@@ -180,3 +191,47 @@ def test_a_coarse_map_is_said(capsys, backbone, size, said, advice):
     say_how_coarse(backbone, size)
     words = capsys.readouterr().err
     assert (said in words and advice in words) if said else words == ""
+
+
+def photos_with_masks(folder, drawn):
+    """24 pictures in folder/pictures and label maps in folder/drawn, of which the first `drawn` have a region."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for part in ("pictures", "drawn"):
+        (folder / part).mkdir(parents=True)
+    for i in range(24):
+        Image.fromarray(rng.integers(0, 255, (36, 36, 3), dtype=np.uint8)).save(folder / f"pictures/{i:02d}.png")
+        label = np.full((36, 36), 255, np.uint8)
+        label[:18] = 3 if i < drawn else 255
+        Image.fromarray(label).save(folder / f"drawn/{i:02d}.png")
+    return {"images": str(folder / "pictures"), "masks": f"annotated:{folder / 'drawn'}"}
+
+
+def test_a_run_on_pictures_without_any_region_is_refused_and_leaves_nothing(tmp_path):
+    """Its loss would be 0 from the first step to the last."""
+    with pytest.raises(InputError, match="none of the 24 pictures has a region .annotated .*nothing to learn"):
+        whytransfer.pretrain(out=tmp_path / "run", monitor=False, **SMALL | photos_with_masks(tmp_path, drawn=0))
+    assert not (tmp_path / "run").exists()
+
+
+def test_pictures_without_a_region_are_counted(tmp_path, capsys):
+    given = photos_with_masks(tmp_path, drawn=9)
+    pixels = PixelCache.open(open_images(given["images"]))
+    regions = open_regions(given["masks"], pixels)
+    say_how_many_are_bare(regions)
+    assert "note: 15 of the 24 pictures have no region: they count as pictures seen" in capsys.readouterr().err
+    assert regions.bare(most=3) == (2, 3)  # pictures 0, 11 and 23
+    say_how_many_are_bare(open_regions("grid:2", pixels))
+    assert capsys.readouterr().err.count("no region") == 0
+
+
+def test_what_a_method_says_of_itself_is_kept_beside_its_loss(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = tmp_path / "run"
+    whytransfer.pretrain(out=out, monitor=False, **SMALL | {"epochs": 4})  # 12 steps, the tenth is kept
+    events = EventAccumulator(str(out / "tensorboard"))
+    events.Reload()
+    (matched,), (loss,) = events.Scalars("matched"), events.Scalars("loss")
+    assert matched.step == loss.step == 10 and 0 < matched.value <= 1 and loss.value > 0

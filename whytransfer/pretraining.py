@@ -113,6 +113,7 @@ class Pretraining:
         self.state = State()
         self._speeds: list[float] = []
         self._wait_s = 0.0
+        self._scalars: dict[str, Tensor] = {}  # of the last step, on the device
         self._stop = Stop()
         self._good: int | None = None  # step of the checkpoint on disk, whose losses and weights are finite
 
@@ -194,7 +195,8 @@ class Pretraining:
         self.state.step += 1
         merged = {k: (torch.cat if outs[0][k].ndim else torch.stack)([o[k] for o in outs]) for k in outs[0]}
         self.method.after_step(merged, self.state.step / self.steps)
-        return merged["loss"].mean()
+        self._scalars = {k: merged[k].mean() for k in merged if not outs[0][k].ndim}
+        return self._scalars["loss"]
 
     def _views(self, indices: np.ndarray, epoch: int) -> Views:
         pixels = pictures(self.pixels, indices)
@@ -241,7 +243,8 @@ class Pretraining:
             update(self.state.step, f"loss {float(loss):.3f}  {progress.rate(speed)}")
             if self.state.step % max(10, every) == 0:
                 lr = optimizer.param_groups[0]["lr"]
-                self._log({"loss": float(loss), "lr": lr, "images_per_second": speed})
+                said = {k: float(v) for k, v in self._scalars.items()}  # loss, and what else the method tells of itself
+                self._log({**said, "lr": lr, "images_per_second": speed})
 
     def _log(self, values: dict[str, float]) -> None:
         """Into TensorBoard's file; RunError where the disk is full, which its logger would call another thing."""

@@ -113,7 +113,7 @@ def test_images_without_annotation_are_left_out_and_counted(photos, tmp_path, ca
         (["masks", "--images=IN", "--out=OUT", "--workers=0"], "workers: Input should be greater than or equal to 1"),
         (["masks", "quality", "--images=IN", "--truth=annotated"], "give either --engine"),
         (["masks", "quality", "--images=IN", "--engine=grid", "--truth=grid"], "--truth grid: what people drew is"),
-        (["masks", "quality", "--images=IN", "--engine=grid", "--truth=annotated"], "none of the 12 images of photos"),
+        (["masks", "quality", "--images=IN", "--engine=grid", "--truth=annotated"], "an object in annotated: give"),
         (["masks", "quality", "--images=IN", "--masks=OUT", "--truth=annotated"], "is no store of regions"),
     ],
 )  # fmt: skip

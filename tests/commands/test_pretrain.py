@@ -179,6 +179,8 @@ def test_unusual_settings_are_said(capsys):
     words = capsys.readouterr().err
     assert "the queue (16 keys) is larger than the data (8 images)" in words and "which needs none" in words
     assert "queue" not in methods.options_of("moco-v2-small")
+    card.say_what_is_unusual(settings(method="moco-v2"), "moco-v2", {"queue": 65536}, range(5000))
+    assert "(65,536 keys) is larger than the data (5,000 images)" in capsys.readouterr().err
     for method, role in (
         ("supcon-queue", "as positives"),
         ("exemplar-v2", "which leave the loss"),

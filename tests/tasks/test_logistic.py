@@ -100,14 +100,18 @@ def test_gradient_and_curvature_are_derivatives_of_the_loss():
     x, y = clusters(50, 6, 3)
     problems = Problems(torch.cat([x, torch.ones(50, 1, dtype=x.dtype)], 1), y, torch.rand(50, 2).double(), 3)
     weights = 0.1 * torch.randn(7, 2, 3, dtype=torch.float64)
-    _, gradient = problems.evaluate(weights)
+    both = torch.ones(2, dtype=torch.bool)
+    loss, gradient = problems.evaluate(weights, both)
     curvature = problems.curvature(weights)
     for at in ((0, 0, 0), (4, 1, 2), (6, 0, 1)):
         step = torch.zeros_like(weights)
         step[at] = 1e-4
-        (up, g_up), (down, g_down) = problems.evaluate(weights + step), problems.evaluate(weights - step)
+        (up, g_up), (down, g_down) = problems.evaluate(weights + step, both), problems.evaluate(weights - step, both)
         assert float((up - down)[at[1]]) / 2e-4 == pytest.approx(float(gradient[at]), rel=1e-5)
         assert float((g_up - g_down)[at]) / 2e-4 == pytest.approx(float(curvature[at]), rel=1e-4)
+    one_loss, one_gradient = problems.evaluate(weights, torch.tensor([False, True]))
+    torch.testing.assert_close(one_loss, loss * torch.tensor([0.0, 1.0]))
+    torch.testing.assert_close(one_gradient, gradient * torch.tensor([0.0, 1.0])[:, None])
 
 
 def test_data_given_twice_with_half_the_c_changes_nothing():

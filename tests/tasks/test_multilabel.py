@@ -158,14 +158,15 @@ def test_gradient_and_curvature_are_derivatives_of_the_loss():
     member = (torch.arange(30)[:, None] % 2 != torch.arange(2)).double()
     problems = OneVsRest(ones, torch.from_numpy(present).double(), member)
     weights = 0.1 * torch.randn(9, 6, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    (loss, gradient), curvature = problems.evaluate(weights), problems.curvature(weights)
+    every = torch.ones(6, dtype=torch.bool)
+    (loss, gradient), curvature = problems.evaluate(weights, every), problems.curvature(weights)
     z = ones @ weights[:, 4, 0]  # fold 1, class 1
     losses = torch.nn.functional.binary_cross_entropy_with_logits(z, problems.present[:, 1], reduction="none")
     assert float(loss[4]) == pytest.approx(float(losses[member[:, 1] > 0].mean()))
     for at in ((0, 0, 0), (4, 3, 0), (8, 5, 0)):
         step = torch.zeros_like(weights)
         step[at] = 1e-4
-        (up, g_up), (down, g_down) = problems.evaluate(weights + step), problems.evaluate(weights - step)
+        (up, g_up), (down, g_down) = problems.evaluate(weights + step, every), problems.evaluate(weights - step, every)
         assert float((up - down)[at[1]]) / 2e-4 == pytest.approx(float(gradient[at]), rel=1e-5)
         assert float((g_up - g_down)[at]) / 2e-4 == pytest.approx(float(curvature[at]), rel=1e-4)
 

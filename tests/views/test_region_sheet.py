@@ -9,7 +9,7 @@ from whytransfer.errors import InputError
 from whytransfer.masks.pooling import NO_REGION, owners
 from whytransfer.views import Viewer, recipe
 from whytransfer.views import region_sheet as module
-from whytransfer.views.region_sheet import NOTE, _inside, _row, _tinted, colour, region_sheet
+from whytransfer.views.region_sheet import NOTE, _inside, _row, _tinted, _uncovered, colour, region_sheet
 
 PICTURES = pictures((60, 90), (90, 60), (40, 700))
 
@@ -46,9 +46,10 @@ def test_pairs_are_the_regions_that_own_cells_in_both_views():
     there = [set(owners(v, (4, 4)).unique().tolist()) - {255} for v in views.regions]
     assert row.captions[1] == ["4 regions"] and row.positives == len(there[0] & there[1]) > 0
     for v in (0, 1):
-        assert (
-            row.captions[2 + v][0] == f"{len(there[v])} regions on the grid, {len(there[0] & there[1])} in both views"
-        )
+        count = "1 region" if len(there[v]) == 1 else f"{len(there[v])} regions"
+        assert row.captions[2 + v][0] == f"{count} on the grid, {len(there[0] & there[1])} in both views"
+    row = _row(viewer, PICTURES[0], torch.zeros_like(regions[0]), index, cells=4)
+    assert [words[0] for words in row.captions[1:]] == ["1 region", *["1 region on the grid, 1 in both views"] * 2]
 
 
 def test_pictures_without_a_positive_pair_are_counted(monkeypatch):
@@ -85,6 +86,19 @@ def test_a_number_stands_where_its_region_is_wide_not_on_its_rim():
     assert snow[y - 6 : y + 7, x - 6 : x + 7].sum() == 13 * 13
     y, x = _inside(np.ones((21, 41), bool))
     assert (y, x) == (10, 20)
+
+
+def test_a_number_does_not_stand_on_a_smaller_region_that_lies_on_top():
+    large, small, hidden = (np.zeros((40, 60), bool) for _ in range(3))
+    large[:], small[10:30, 20:50], hidden[12:28, 22:48] = True, True, True
+    parts = _uncovered({0: large, 1: small, 2: hidden}, [2, 0, 1])
+    assert (parts[0] == large & ~small).all() and (parts[1] == small).all() and (parts[2] == hidden).all()
+    y, x = _inside(parts[0])
+    assert not small[y, x] and small[_inside(large)]
+    plain = np.zeros((40, 60, 3), np.uint8)
+    sheets = [np.asarray(_tinted(plain, {0: large, 1: small}, numbers, 1, frozenset())) for numbers in ({}, {0: 7})]
+    changed = (sheets[0] != sheets[1]).any(axis=2)
+    assert changed.any() and not changed[small].any()
 
 
 def test_recipes_of_one_view_and_no_pictures_are_refused():

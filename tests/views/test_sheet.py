@@ -7,7 +7,7 @@ from PIL import ImageFont
 
 from whytransfer.errors import InputError
 from whytransfer.views import RECIPES, Viewer, recipe
-from whytransfer.views.sheet import caption, contact_sheet, describe, seen
+from whytransfer.views.sheet import _Sheet, caption, contact_sheet, describe, seen
 
 PICTURES = pictures((60, 90), (90, 60), (3, 200))
 
@@ -36,6 +36,15 @@ def test_captions_say_what_was_drawn():
     assert box == (0, 0, 90, 30)
     expected = ["crop 50%", "flip", "solarise from 0.5", "hue -36 deg", "bright x1.25", "gray", "blur 1.3 px"]
     assert caption(drawn, 0, box, (60, 90)) == expected
+
+
+def test_what_is_written_under_a_view_does_not_run_into_the_next():
+    sheet, long = _Sheet(recipe("detcon-s"), 64, columns=6), "blur 1.7 px (black outside)"
+    assert sheet.font.getlength(long) > sheet.side + 12  # else this shows nothing
+    lines = sheet.wrapped(["crop 45%", "hue +9 deg", long, "flip"], ", ", sheet.side)
+    assert lines == ["crop 45%, hue +9 deg,", "blur 1.7 px (black", "outside), flip"]
+    assert max(map(sheet.font.getlength, lines)) <= sheet.side
+    assert sheet.wrapped(["crop 45%", long], ", ", 500) == [f"crop 45%, {long}"]
 
 
 def test_what_is_seen_of_a_centre_crop():

@@ -129,13 +129,13 @@ def say_what_is_unusual(s: Any, views: str, options: dict[str, Any], pixels: Any
         progress.say(f"note: {s.method} takes the views {views}, which is what {s.recipe} means for it.")
     if options.get("queue") and options["queue"] > len(pixels):
         progress.say(
-            f"note: the queue ({options['queue']} keys) is larger than the data ({len(pixels)} images), so an image "
-            f"meets its own older keys{_as_what(s.method)}. Choose a smaller --queue, or {SMALL[s.method]}, which "
-            "needs none."
+            f"note: the queue ({options['queue']:,} keys) is larger than the data ({len(pixels):,} images), so an "
+            f"image meets its own older keys{_as_what(s.method)}. Choose a smaller --queue, or {SMALL[s.method]}, "
+            "which needs none."
         )
     if s.method in SMALL and len(pixels) < 100_000:
         progress.say(
-            f"note: {s.method}'s published settings assume a million images; with {len(pixels)} a run can end below "
+            f"note: {s.method}'s published settings assume a million images; with {len(pixels):,} a run can end below "
             f"random features. {SMALL[s.method]} is the preset for small data."
         )
 

@@ -64,7 +64,11 @@ def run(s: MasksQualitySettings) -> Iterator[Any]:
             unknown += covered is None
             found += [] if covered is None else [covered]
     if not found:
-        raise InputError(f"none of the {len(images):,} images of {images.name} has an object in {s.truth}")
+        raise InputError(
+            f"none of the {len(images):,} images of {images.name} has an object in {s.truth}: give --truth "
+            "annotated:PATH with a COCO json or a folder of masks that are called as their images, or open the images "
+            "by the spec of an annotated set (coco:ROOT, voc:ROOT::segmentation-train, camvid:ROOT)"
+        )
     overlaps = np.concatenate([covered.overlaps for covered in found])
     where = np.repeat(np.arange(len(found)), [len(covered.overlaps) for covered in found])
     classes = np.concatenate([covered.classes for covered in found])

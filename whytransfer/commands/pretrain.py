@@ -21,7 +21,13 @@ from whytransfer.commands.card import (
 )
 from whytransfer.commands.common import Settings, in_words, print_json, print_table
 from whytransfer.commands.method import given_options, known_method, ready, recipe_for, views_for
-from whytransfer.commands.regions import check_masks, open_targets, with_regions
+from whytransfer.commands.regions import (
+    check_masks,
+    check_masks_are_there,
+    open_targets,
+    say_how_many_are_bare,
+    with_regions,
+)
 from whytransfer.errors import InputError
 
 BEAT_S = 60.0  # how long processes wait in one go for what the first does
@@ -152,6 +158,7 @@ def run(s: PretrainSettings) -> dict[str, Any]:
     writable_folder(s.out, make=False)
     paper = known_method(s.method)
     check_masks(s.masks, s.method, paper.needs)
+    check_masks_are_there(s.masks)
     given_options(s)  # refuses a misspelt or foreign one before any image is read
     views = views_for(recipe(recipe_for(s.recipe or paper.recipe, paper)), paper.views)
     images = opened(s.images)
@@ -199,6 +206,8 @@ def _targets_and_folder(s: PretrainSettings, needs: Any, pixels: Any, card: dict
     from whytransfer.runs import RunFolder
 
     regions, boxes = open_targets(s, needs, pixels)
+    if regions is not None:
+        say_how_many_are_bare(regions)
     return regions, boxes, RunFolder.open(s.out, with_regions(card, s.masks, regions))
 
 

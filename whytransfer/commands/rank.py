@@ -19,7 +19,8 @@ class RankMasksSettings(Settings):
     """Learn the ranking of the engine mcg from images with annotated masks, and write it to a file.
 
     Give the file to the engine as mcg:FILE. Without one, mcg learns from generated scenes, which is quick and needs no
-    annotation, but real masks of the kind that you want to find teach more.
+    annotation, but real masks of the kind that you want to find teach more. Images that the truth does not know are
+    left out and counted; where several people segmented an image (BSDS), the first one's segments count.
 
     Examples:
       whytransfer masks rank --images coco/train2017 --truth annotated:coco/instances_train2017.json --out mine.ranking
@@ -31,7 +32,8 @@ class RankMasksSettings(Settings):
     out: Path
     """File to write."""
     truth: str = "annotated"
-    """Where the masks are: annotated (those of the image set itself) or annotated:PATH (COCO JSON, folder of PNG)."""
+    """Where the masks are: annotated (those of the image set itself) or annotated:PATH (COCO json, PNG folder, BSDS
+    .mat folder)."""
     count: Annotated[int, Field(ge=1)] = 500
     """At most so many images, spread evenly over the set; each takes about a second."""
     seed: int = 0
@@ -52,7 +54,7 @@ def run(s: RankMasksSettings) -> Path:
     from whytransfer.masks.annotated import Annotated as Drawn
     from whytransfer.masks.mcg import learn
     from whytransfer.masks.regions import pixels_of
-    from whytransfer.progress import bar
+    from whytransfer.progress import bar, say
 
     if s.out.is_dir():
         raise InputError(f"--out {s.out} is a folder: give the name of a file")
@@ -65,12 +67,23 @@ def run(s: RankMasksSettings) -> Path:
     chosen = np.unique(np.linspace(0, len(images) - 1, min(s.count, len(images))).astype(int))
 
     def samples() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        unknown = 0
         with bar("learning to rank", len(chosen)) as update:
-            for done, i in enumerate(chosen):
+            for done, i in enumerate(chosen, start=1):
                 sample = images[int(i)]
-                truth = annotated(sample).stack()
+                drawn = annotated.segmentations(sample)
+                unknown += not drawn
+                for truth in (regions.stack() for regions in drawn[:1]):
+                    yield pixels_of(sample), truth[truth.any(axis=(1, 2))]
                 update(done)
-                yield pixels_of(sample), truth[truth.any(axis=(1, 2))]
+        if unknown == len(chosen):
+            raise InputError(
+                f"none of the {unknown:,} images of {images.name} has masks in {s.truth}: give --truth "
+                "annotated:PATH with a COCO json or a folder of masks that are called as their images, or open the "
+                "images by the spec of an annotated set (coco:ROOT, voc:ROOT::segmentation-train, camvid:ROOT)"
+            )
+        if unknown:
+            say(f"{unknown:,} of the {len(chosen):,} images left out: {s.truth} knows nothing of them")
 
     learn(samples(), s.seed).save(s.out)
     return s.out

@@ -76,17 +76,36 @@ def open_regions(masks: str, pixels: Any, images: str | None = None, skip_unread
     What an engine makes is kept beside the pixel caches and made once; all cores work on it where `images`, the string
     that named the pictures, is given. Raises InputError for what is neither, and for pictures without regions.
     """
-    from whytransfer.masks import ENGINES, RegionStore, open_engine
+    from whytransfer.masks import open_engine
+
+    store = _kept(masks)
+    if store is None:
+        store = _made(open_engine(masks), masks, pixels, images, skip_unreadable)
+    return store.for_pixels(pixels)
+
+
+def check_masks_are_there(masks: str | None) -> None:
+    """InputError for a string that names neither a store nor an engine that can work; asked before pictures are read.
+
+    Only `mcg` alone is not tried: it learns its ranking when it is made, which takes minutes.
+    """
+    from whytransfer.masks import open_engine
+
+    if masks is not None and masks != "mcg" and _kept(masks) is None:
+        open_engine(masks)
+
+
+def _kept(masks: str) -> Any:
+    """The RegionStore that a string names, None where it names an engine; InputError where it names neither."""
+    from whytransfer.masks import ENGINES, RegionStore
 
     path = Path(masks).expanduser()
     named = masks.partition(":")[0] in ENGINES
     if (path / "store.json").is_file() or (not named and (path.exists() or len(path.parts) > 1)):
-        store = RegionStore.open(path)
-    elif not named:
+        return RegionStore.open(path)
+    if not named:
         raise unknown_name("region engine, and no folder of that name here,", masks, ENGINES)
-    else:
-        store = _made(open_engine(masks), masks, pixels, images, skip_unreadable)
-    return store.for_pixels(pixels)
+    return None
 
 
 def _made(engine: Any, spec: str, pixels: Any, images: str | None, skip_unreadable: bool) -> Any:
@@ -124,6 +143,25 @@ def say_how_coarse(backbone: str, size_px: int) -> None:
         progress.say(
             f"note: views of {size_px} px are {cells} x {cells} cells on the last map of {backbone}, and a region "
             f"counts only where it fills most of a cell. Choose a larger --size ({3 * cell} and more){finer}."
+        )
+
+
+def say_how_many_are_bare(regions: Any) -> None:
+    """A note where pictures have no region, which then teach nothing; InputError where all looked at have none.
+
+    A loss of 0 would be all there is to see of it.
+    """
+    bare, looked_at = regions.bare()
+    every = "" if looked_at == len(regions) else f" that were looked at, evenly spread over {len(regions):,},"
+    if bare == looked_at:
+        raise InputError(
+            f"none of the {looked_at:,} pictures{every} has a region ({regions.recipe}), so there is nothing to learn "
+            "from. Annotate them; DetCon also learns from what an engine finds, such as --masks felzenszwalb."
+        )
+    if bare:
+        progress.say(
+            f"note: {bare:,} of the {looked_at:,} pictures{every} have no region: they count as pictures seen and "
+            "teach nothing. Leave them out; DetCon also learns from what an engine finds, such as --masks felzenszwalb."
         )
 
 

@@ -31,7 +31,7 @@ from whytransfer.images.cache import PixelCache
 from whytransfer.images.content import DIGEST_BYTES, Encoded, digest
 from whytransfer.images.decode import Unreadable, shrunk_size
 from whytransfer.masks.coding import decode, encode, labels_of, size_of
-from whytransfer.masks.regions import Regions
+from whytransfer.masks.regions import NO_REGION, Regions
 from whytransfer.memory import usable_cores
 from whytransfer.records import ImageSet
 
@@ -194,6 +194,15 @@ class StoredRegions:
         """(R,) int64 class of each region, or None."""
         labels = labels_of(self._store.code(int(self._positions[i])))
         return None if labels is None else torch.from_numpy(labels.copy())
+
+    def bare(self, most: int = 500) -> tuple[int, int]:
+        """How many pictures show no region, of how many: of all, or of `most` that are evenly spread over them."""
+        looked_at = np.unique(np.linspace(0, len(self) - 1, min(most, len(self))).astype(int)).tolist()
+        none = sum(
+            bool((maps == NO_REGION).all() if maps.ndim == 2 else not maps.any())
+            for maps in map(self.regions, looked_at)
+        )
+        return none, len(looked_at)
 
     @property
     def state_bytes_per_image(self) -> float:

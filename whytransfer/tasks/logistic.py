@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whytransfer.errors import InputError
+from whytransfer.tasks.matmul import matmul
 from whytransfer.tasks.ridge import squared
 from whytransfer.tasks.softmax import Problems, Solver
 
@@ -149,12 +150,10 @@ def _check(features: Tensor, labels: Tensor, classes: int) -> None:
 
 
 def _validate(x: Tensor, labels: Tensor, fold: Tensor, weights: Tensor) -> NDArray[np.float64]:
-    """Accuracy of each fold's classifier on the samples that it has not seen, (P,)."""
-    scores = []
-    for p in range(weights.shape[1]):
-        held = (fold == p).nonzero().squeeze(1)
-        scores.append(float(((x[held] @ weights[:, p]).argmax(1) == labels[held]).double().mean()))
-    return np.array(scores)
+    """Accuracy of each fold's classifier on the samples that it has not seen, (P,); samples come fold by fold."""
+    sizes = fold.bincount(minlength=weights.shape[1]).tolist()
+    parts = zip(x.split(sizes), labels.split(sizes), weights.unbind(1), strict=True)
+    return np.array([float((matmul(held, w).argmax(1) == own).double().mean()) for held, own, w in parts])
 
 
 @dataclass(frozen=True)
@@ -190,7 +189,7 @@ class Basis:
         axes, mean = (self.axes / self.scale[:, None]).to(dtype), self.mean.to(dtype)
         out = torch.ones(len(features), axes.shape[1] + 1, dtype=dtype, device=features.device)
         for rows, target in zip(features.split(_ROWS), out.split(_ROWS), strict=True):
-            target[:, :-1] = (rows.to(dtype) - mean) @ axes
+            target[:, :-1] = matmul(rows.to(dtype) - mean, axes)
         return out
 
     def raw(self, weights: Tensor) -> tuple[Tensor, Tensor]:

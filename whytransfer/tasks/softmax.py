@@ -24,8 +24,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from whytransfer.tasks.matmul import matmul
+
 _BLOCK = 2048  # rows at a time: the (N, P*K) matrix of probabilities never exists
-_MEMORY = 10  # curvature pairs
+_MEMORY = 20  # curvature pairs
 _METRIC_SERVES = 3  # penalties
 
 
@@ -40,8 +42,11 @@ def _scale(factor: Tensor, a: Tensor) -> Tensor:
 
 
 def _gain(s: Tensor, y: Tensor, rho: Tensor, metric: Tensor) -> Tensor:
-    """(P,) how much longer a step the last pair saw than the metric foresees [Nocedal & Wright 2006, eq. 7.20]."""
-    return torch.where(rho > 0, _dot(s, y) / _dot(y, y / metric), 1.0)
+    """(P,) how much shorter a step the last pair saw than the metric foresees [Nocedal & Wright 2006, eq. 7.20].
+
+    Longer ones are not believed: along a path most of them had to be taken back.
+    """
+    return torch.where(rho > 0, _dot(s, y) / _dot(y, y / metric), 1.0).clamp(max=1.0)
 
 
 @dataclass(frozen=True)
@@ -71,38 +76,50 @@ class Problems:
         runs = [(slice(a, b), inside[a:b].any(0).nonzero().flatten()) for a, b in itertools.pairwise(ends)]
         return [(rows, live) for rows, live in runs if len(live)]
 
+    @functools.cached_property
+    def columns(self) -> list[Tensor]:
+        """The features of each run, transposed (D, B): kept, since on a CPU every product with them would copy them."""
+        parts = [self.features[rows].T for rows, _ in self.runs]
+        return [x.contiguous() for x in parts] if self.features.device.type == "cpu" else parts
+
     @property
     def total(self) -> Tensor:
         """(P,) float64: the sum of each problem's sample weights."""
         return self.sample_weights.sum(0, dtype=torch.float64)
 
-    def evaluate(self, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean loss (P,) in float64 and its gradient (D, P, K) at weights (D, P, K), without the penalty."""
+    def evaluate(self, weights: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean loss (P,) in float64 and its gradient (D, P, K) at weights (D, P, K), without the penalty.
+
+        Of the problems of which (P,) bool; 0 for the others.
+        """
         loss = torch.zeros(weights.shape[1], dtype=torch.float64, device=weights.device)
         gradient = torch.zeros_like(weights)
-        for live, x, target, w, log_p in self._blocks(weights):
+        for live, columns, target, w, log_p in self._blocks(weights, which):
             loss[live] -= (log_p.gather(2, target).squeeze(2) * w).sum(0, dtype=torch.float64)
             residual = log_p.exp_().scatter_add_(2, target, log_p.new_full((1, 1, 1), -1.0).expand_as(target))
             residual *= w[:, :, None]  # (B, Q, K)
-            gradient.index_add_(1, live, (x.T @ residual.flatten(1)).view(-1, len(live), self.classes))
+            gradient.index_add_(1, live, matmul(columns, residual.flatten(1)).view(-1, len(live), self.classes))
         return loss / self.total, _scale(1 / self.total, gradient)
 
     def curvature(self, weights: Tensor) -> Tensor:
         """Diagonal of the mean loss's Hessian, (D, P, K): mean of x^2 p (1 - p)."""
         diagonal = torch.zeros_like(weights)
-        for live, x, _, w, log_p in self._blocks(weights):
+        for live, columns, _, w, log_p in self._blocks(weights, torch.ones_like(self.total, dtype=torch.bool)):
             p = log_p.exp_()
             spread = ((p - p * p) * w[:, :, None]).flatten(1)
-            diagonal.index_add_(1, live, (x.square().T @ spread).view(-1, len(live), self.classes))
+            diagonal.index_add_(1, live, matmul(columns.square(), spread).view(-1, len(live), self.classes))
         return _scale(1 / self.total, diagonal)
 
-    def _blocks(self, weights: Tensor):
-        """Problems (Q,), features, target index (B, Q, 1), sample weights (B, Q), log-probabilities (B, Q, K)."""
-        for rows, live in self.runs:
-            x, w = self.features[rows], self.sample_weights[rows, live]
+    def _blocks(self, weights: Tensor, which: Tensor):
+        """Problems (Q,), features (D, B), target index (B, Q, 1), sample weights (B, Q), log p (B, Q, K)."""
+        for (rows, inside), columns in zip(self.runs, self.columns, strict=True):
+            live = inside[which[inside]]
+            if not len(live):
+                continue
+            w = self.sample_weights[rows, live]
             target = self.labels[rows].view(-1, 1, 1).expand(-1, len(live), 1)
-            logits = (x @ weights[:, live].flatten(1)).view(-1, len(live), self.classes)
-            yield live, x, target, w, torch.log_softmax(logits, dim=2)
+            logits = matmul(self.features[rows], weights[:, live].flatten(1)).view(-1, len(live), self.classes)
+            yield live, columns, target, w, torch.log_softmax(logits, dim=2)
 
 
 @dataclass(frozen=True)
@@ -128,13 +145,16 @@ class OneVsRest:
         """(P,) float64: the samples of each problem."""
         return self.member.sum(0, dtype=torch.float64).repeat_interleave(self.present.shape[1])
 
-    def evaluate(self, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean loss (P,) in float64 and its gradient (D, P, 1), without the penalty."""
+    def evaluate(self, weights: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean loss (P,) in float64 and its gradient (D, P, 1), without the penalty.
+
+        Of all problems, not of `which` alone: they share one product, from which taking some out costs more.
+        """
         loss = torch.zeros(self.count, dtype=torch.float64, device=weights.device)
         gradient = torch.zeros_like(weights)
         for x, y, w, z in self._blocks(weights):
             loss += ((F.softplus(z) - y * z) * w).sum(0, dtype=torch.float64).flatten()
-            gradient.flatten(1).addmm_(x.T, ((z.sigmoid() - y) * w).flatten(1))
+            gradient.flatten(1).add_(matmul(x.T, ((z.sigmoid() - y) * w).flatten(1)))
         return loss / self.total, _scale(1 / self.total, gradient)
 
     def curvature(self, weights: Tensor) -> Tensor:
@@ -142,7 +162,7 @@ class OneVsRest:
         diagonal = torch.zeros_like(weights)
         for x, _, w, z in self._blocks(weights):
             p = z.sigmoid()
-            diagonal.flatten(1).addmm_(x.square().T, ((p - p * p) * w).flatten(1))
+            diagonal.flatten(1).add_(matmul(x.square().T, ((p - p * p) * w).flatten(1)))
         return _scale(1 / self.total, diagonal)
 
     def _blocks(self, weights: Tensor):
@@ -151,7 +171,7 @@ class OneVsRest:
         for start in range(0, len(self.features), _BLOCK):
             rows = slice(start, start + _BLOCK)
             x = self.features[rows]
-            yield x, self.present[rows, None], self.member[rows, :, None], (x @ weights.flatten(1)).view(shape)
+            yield x, self.present[rows, None], self.member[rows, :, None], matmul(x, weights.flatten(1)).view(shape)
 
 
 @dataclass
@@ -187,8 +207,8 @@ class Solver:
     """Batched L-BFGS that walks one path of penalties: solve(strongest) first, then ever weaker ones.
 
     A problem has converged when four times the decrease still expected is under `tolerance` of its objective (or under
-    tolerance / 100 nats, where the objective itself vanishes). Until all have, all go on. One is left where it stands
-    when no step along its direction helps: floating point is exhausted.
+    tolerance / 100 nats, where the objective itself vanishes); it is left where it stands then, and also when no step
+    along its direction helps: floating point is exhausted.
     """
 
     problems: Problems | OneVsRest
@@ -226,9 +246,10 @@ class Solver:
         """Start the path at weights (D, P, K) instead of at zero."""
         self.point = self._evaluate(weights)
 
-    def _evaluate(self, weights: Tensor) -> Point:
+    def _evaluate(self, weights: Tensor, which: Tensor | None = None) -> Point:
         self.evaluations += 1
-        return Point(weights, *self.problems.evaluate(weights))
+        which = torch.ones(weights.shape[1], dtype=torch.bool, device=weights.device) if which is None else which
+        return Point(weights, *self.problems.evaluate(weights, which))
 
     def _start(self, penalty: Tensor) -> Point:
         """Zero at first; then the last solution or its continuation along the path, whichever is lower."""
@@ -274,14 +295,14 @@ class Solver:
     def _search(
         self, point: Point, direction: Tensor, expected: Tensor, penalty: Tensor, active: Tensor
     ) -> tuple[Point, Tensor]:
-        """Backtracking line search, a step length per problem, and which are stuck (P,).
+        """Backtracking line search of the active problems, a step length each, and which are stuck (P,).
 
-        It goes on for the active ones; another, for which its step does not help, stands still.
+        The others stand still.
         """
         step, start = torch.ones_like(penalty), point.objective(penalty)
         noise = 16 * torch.finfo(direction.dtype).eps * start
+        moved = self._evaluate(point.weights + _scale(step, direction), active).where(active, point)
         while True:
-            moved = self._evaluate(point.weights + _scale(step, direction))
             excess = moved.objective(penalty) - start
             short = ~(excess <= noise - 1e-4 * step * expected)
             tried = short & active
@@ -289,3 +310,4 @@ class Solver:
                 return point.where(short, moved), tried
             best = step * expected / (2 * (excess / step + expected))  # minimum of the parabola through what is known
             step = torch.where(short, best.clamp(min=0.1 * step, max=0.5 * step).nan_to_num(0.0), step)
+            moved = self._evaluate(point.weights + _scale(step, direction), tried).where(tried, moved)

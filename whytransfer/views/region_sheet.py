@@ -82,15 +82,19 @@ def _row(viewer: Viewer, picture: NDArray[np.uint8], regions: Tensor, index: NDA
     zoom = max(1, round(SIDE / max(fitted.shape[:2])))
     framed = _framed_windows(_enlarged(fitted, zoom), boxes, scale * zoom)
     panels = [framed, _tinted(fitted, everything, numbers, zoom, plain=frozenset())]
-    captions = [[f"{picture.shape[1]} x {picture.shape[0]} px"], [f"{len(everything)} regions"]]
+    captions = [[f"{picture.shape[1]} x {picture.shape[0]} px"], [_counted(len(everything))]]
     for v in (0, 1):
         view = (views.images[v][0].permute(1, 2, 0) * 255).round().byte().numpy()
         zoom = max(1, round(SIDE / viewer.size_px))
         masks = _masks(views.regions[v][0])
         panels.append(_with_grid(_tinted(view, masks, numbers, zoom, plain=masks.keys() - numbers.keys()), cells))
-        words = [f"{len(there[v])} regions on the grid, {len(shared)} in both views"]
+        words = [f"{_counted(len(there[v]))} on the grid, {len(shared)} in both views"]
         captions.append(words + _wrapped(caption(drawn[v], 0, boxes[v], picture.shape[:2]), panels[-1].width))
     return _Row(panels, captions, len(shared))
+
+
+def _counted(regions: int) -> str:
+    return "1 region" if regions == 1 else f"{regions} regions"
 
 
 def _fitted(picture: NDArray[np.uint8], regions: Tensor) -> tuple[NDArray[np.uint8], Masks, float]:
@@ -126,18 +130,33 @@ def _tinted(
 ) -> Image.Image:
     """Every region outlined in its colour (the plain ones: grey), with its number, if it has one, in its midst."""
     shown = np.asarray(_enlarged(picture, zoom)).astype(np.float32)
-    for region in sorted(masks, key=lambda r: (r not in plain, -int(masks[r].sum()))):  # small ones last, on top
+    order = sorted(masks, key=lambda r: (r not in plain, -int(masks[r].sum())))  # small ones last, on top
+    for region in order:
         mask = masks[region].repeat(zoom, axis=0).repeat(zoom, axis=1)
         paint = np.array(APART if region in plain else colour(region), dtype=np.float32)
         shown[mask] += (0.55 if region in plain else 0.4) * (paint - shown[mask])
         shown[mask & ~_eroded(mask)] = paint
     image = Image.fromarray(shown.round().astype(np.uint8))
-    pen, font = ImageDraw.Draw(image), ImageFont.load_default(15)
+    pen, font, uncovered = ImageDraw.Draw(image), ImageFont.load_default(15), _uncovered(masks, order)
     for region in numbers.keys() & masks.keys():
-        y, x = _inside(masks[region])
+        y, x = _inside(uncovered[region])
         at = (x + 0.5) * zoom, (y + 0.5) * zoom
         pen.text(at, str(numbers[region]), (255, 255, 255), font, anchor="mm", stroke_width=2, stroke_fill=(20, 20, 20))
     return image
+
+
+def _uncovered(masks: Masks, order: list[int]) -> Masks:
+    """What of each region lies under no later one; the whole region where nothing is left.
+
+    A number on another region would be read as that one's.
+    """
+    parts: Masks = {}
+    covered = np.zeros(next(iter(masks.values())).shape if masks else (0, 0), dtype=bool)
+    for region in reversed(order):
+        free = masks[region] & ~covered
+        parts[region] = free if free.any() else masks[region]
+        covered |= masks[region]
+    return parts
 
 
 def _eroded(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

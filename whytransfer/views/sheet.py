@@ -170,15 +170,18 @@ class _Sheet:
                 pen.text((left, top + self.side + FRAME + 1 + LINE * k), line, INK, self.font)
 
     def wrapped(self, parts: list[str], separator: str, width: int) -> list[str]:
-        """The parts in lines of at most `width` pixels, never broken inside a part."""
-        lines = [parts[0]]
-        for part in parts[1:]:
-            longer = lines[-1] + separator + part
-            if self.font.getlength(longer) <= width:
-                lines[-1] = longer
-            else:
-                lines[-1] += separator.rstrip()
-                lines.append(part)
+        """The parts in lines of at most `width` pixels; inside a part only where it alone is longer than a line."""
+        lines: list[str] = []
+        for part in parts:
+            words = [part] if self.font.getlength(part) <= width else part.split(" ")
+            for between, word in zip([separator] + [" "] * (len(words) - 1), words, strict=True):
+                if not lines:
+                    lines.append(word)
+                elif self.font.getlength(longer := lines[-1] + between + word) <= width:
+                    lines[-1] = longer
+                else:
+                    lines[-1] += between.rstrip()
+                    lines.append(word)
         return lines
 
 
