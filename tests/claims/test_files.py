@@ -57,7 +57,7 @@ def test_the_table_has_every_effect_with_its_seeds_and_says_what_is_undecided():
 
 def test_studies_are_written_where_asked(tmp_path):
     paths = write_studies([CLAIMS["C05"]], "demo", tmp_path / "mine")
-    assert paths == [tmp_path / "mine" / "c05.yaml"] and "scenes:100:0:48" in paths[0].read_text()
+    assert paths == [tmp_path / "mine" / "c05.yaml"] and "scenes:80:0:48" in paths[0].read_text()
 
 
 if __name__ == "__main__":

@@ -40,6 +40,20 @@ def test_every_cell_is_run_once_and_never_again(tmp_path: Path):
     assert lab.runs() == before
 
 
+def test_a_card_tells_the_processors_time_from_time_that_passed(tmp_path: Path):
+    """Waiting takes none; the work of a child process counts; attempts add up."""
+    study = with_setting("backbones", "one", wait=0.2)
+    study["backbones"]["two"] |= {"does": "once work"}
+    lab = Lab(tmp_path)
+    lab.run(study, InProcess())
+    cards = {entry.cell.name: lab.store.card(entry.key) for entry in lab.entries(study)}
+    waited, worked = cards["pretrain/one/0"], cards["pretrain/two/0"]
+    assert waited["seconds"] >= 0.2 and waited["cpu_seconds"] < 0.18 <= worked["cpu_seconds"]
+    lab.store.finish(worked, [], 1.0, 2.0)
+    again = lab.store.card(worked["key"])
+    assert again["cpu_seconds"] == worked["cpu_seconds"] + 2 and again["seconds"] == worked["seconds"] + 1
+
+
 def test_the_rows_are_those_computed_by_hand(tmp_path: Path):
     Lab(tmp_path).run(STUDY, InProcess())
     found = {(r["cell"], r["backbone"]): r["value"] for r in rows(tmp_path)}

@@ -45,21 +45,21 @@ def family(learner: str) -> tuple[str, str, str]:
     return learner, f"{prefix}spatial", f"{prefix}appearance"
 
 
-_SCENES = {"train": "scenes:1000:0:48", "test": "scenes:500:1:48", "size": 48}
+_SCENES = {"train": "scenes:800:0:48", "test": "scenes:400:1:48", "size": 40}
 DEMO_TASKS: Settings = {
     "factors": {"task": "factors", **_SCENES},
     "points": {  # fewer: every landmark comes with a rendering, and ten targets with ten ridge paths
-        "task": "ridge-readout", "targets": "landmarks", "train": "scenes:600:0:48", "test": "scenes:300:1:48",
-        "size": 48,
+        "task": "ridge-readout", "targets": "landmarks", "train": "scenes:400:0:48", "test": "scenes:200:1:48",
+        "size": 40,
     },
 }  # fmt: skip
 DEMO_DIAGNOSES: Settings = {
     "invariance": {
-        "diagnose": "invariance", "images": "scenes:1000:1:48", "size": 48, "count": 40, "values": 3, "figures": False,
+        "diagnose": "invariance", "images": "scenes:400:1:48", "size": 40, "count": 30, "values": 3, "figures": False,
     },
     "changes": {
-        "diagnose": "invariance", "images": "scenes:1000:1:48", "size": 48, "transforms": ["none"], "figures": False,
-        "groups": [f"scenes:{change}:60:2:48" for change in ("viewpoint", "light-colour", "light-direction")],
+        "diagnose": "invariance", "images": "scenes:400:1:48", "size": 40, "transforms": ["none"], "figures": False,
+        "groups": [f"scenes:{change}:40:2:48" for change in ("viewpoint", "light-colour", "light-direction")],
     },
 }  # fmt: skip
 

@@ -14,36 +14,23 @@ from whytransfer.commands.common import Settings, print_json, print_table
 CLAIMS = ("C16", "C18", "C19", "C20", "C21")  # the findings about views, invariances and what they are good for
 BACKBONES = ("random", "supervised", "default", "spatial", "appearance", "fused")
 SEEDS = 3
-EPOCHS, SIDE_PX = 4, 40  # shorter and smaller than claims of scale demo: six minutes are for all of it
-QUICK = {"scenes:1000:": "scenes:150:", "scenes:500:": "scenes:100:", "scenes:600:": "scenes:400:"}
 WORKERS = 2  # a third process would not fit into 4 GB
+QUICK = {"scenes:800:": "scenes:150:", "scenes:60:": "scenes:30:"}
 
-# what is there to be seen, at one seed: too small and too short for a verdict
-LARGER = {"train": "scenes:200:2:64", "test": "scenes:100:3:64", "size": 64}
+# what is there to be seen, at one seed: too small for a verdict. Items of scale demo, and the backbones they are for
 PAIR = ["random", "supervised"]
-ONCE: Mapping[str, Any] = {
-    "few-shot": {
-        "task": "fewshot", "train": "classes:scenes:1000:0:48:turns:train+val",
-        "test": "classes:scenes:600:1:48:turns:test", "size": SIDE_PX, "way": 3, "episodes": 100,
-        "backbones": list(BACKBONES),
-    },
-    "detect": {
-        "task": "detection", **LARGER, "architecture": "fpn", "budget": 0.0005, "fit_batch": 4, "backbones": PAIR,
-    },
-    "segment": {"task": "segmentation", **LARGER, "budget": 0.0003, "fit_batch": 8, "backbones": PAIR},
-    "depth": {"task": "depth", **LARGER, "budget": 0.0001, "fit_batch": 8, "backbones": PAIR},
+ONCE: Mapping[str, Sequence[str]] = {
+    "fewshot": [*PAIR, "appearance"], "detection": PAIR, "segmentation": PAIR, "errors": PAIR,
+    "inversion": ["spatial", "appearance"],
 }  # fmt: skip
-LOOKS: Mapping[str, Any] = {
-    "errors": {"diagnose": "errors", "of": "detect", "draws": 100, "figures": False},
-    "inversion": {
-        "diagnose": "inversion", "images": "scenes:2:3:48", "count": 2, "size": SIDE_PX, "budget": 0.03, "previews": 0,
-        "backbones": ["random", "spatial", "appearance"],
-    },
-    "fusion": {
-        "diagnose": "complementarity", "task": ["factors"], "train": "scenes:500:1:48", "test": "scenes:200:2:48",
-        "size": SIDE_PX, "draws": 200, "figures": False, "backbones": ["default", "spatial", "appearance"],
-    },
-    "masks": {"diagnose": "masks", "images": "scenes:60:3:64", "truth": "annotated", "engine": "grid:3"},
+# and what no finding asks for
+DEPTH: Mapping[str, Any] = {
+    "task": "depth", "train": "scenes:60:2:64", "test": "scenes:30:3:64", "size": 64, "budget": 0.0001, "fit_batch": 8,
+    "backbones": PAIR,
+}  # fmt: skip
+FUSION: Mapping[str, Any] = {
+    "diagnose": "complementarity", "task": ["factors"], "train": "scenes:300:1:48", "test": "scenes:150:2:48",
+    "size": 40, "draws": 200, "figures": False, "backbones": ["default", "spatial", "appearance"],
 }  # fmt: skip
 
 
@@ -106,7 +93,7 @@ def run(s: DemoSettings) -> Shown:
 
 
 def study_of(s: DemoSettings) -> dict[str, Any]:
-    """The study of the claims at scale demo in shorter runs, all six backbones in each item, one seed of all else."""
+    """The study of the claims at scale demo: all six backbones in each item, and one seed of all other kinds."""
     from whytransfer.claims.models import models
     from whytransfer.claims.suite import joined, setup_of
     from whytransfer.commands.claims import chosen
@@ -114,18 +101,24 @@ def study_of(s: DemoSettings) -> dict[str, Any]:
     setup = setup_of("demo")
     whole, known = joined(claim.study("demo") for claim in chosen(CLAIMS)), models(setup)
     seeds = [s.seed] if s.quick else list(range(s.seed, s.seed + SEEDS))
-    judged, once = {"size": SIDE_PX, "backbones": list(BACKBONES)}, {"seeds": seeds[:1]}
+    one, masks = {"seeds": seeds[:1]}, {**setup.diagnoses["masks"], "engine": setup.engines[setup.found]}
     study = {
         "study": "demo",
         "seeds": seeds,
-        "pretrain": {**setup.pretrain, "size": SIDE_PX},
-        "backbones": {name: _of_epochs(known[name], 1 if s.quick else EPOCHS) for name in BACKBONES},
-        "tasks": {name: {**item, **judged} for name, item in whole["tasks"].items()}
-        | {name: {**item, **once} for name, item in ONCE.items()},
-        "diagnoses": {name: {**item, **judged} for name, item in whole["diagnoses"].items()}
-        | {name: {**item, **once} for name, item in LOOKS.items()},
+        "pretrain": dict(setup.pretrain),
+        "backbones": {name: _of_epochs(known[name], 1 if s.quick else setup.epochs) for name in BACKBONES},
+        # the fusion's invariances would say what its parts' do
+        "tasks": {name: {**item, "backbones": list(BACKBONES)} for name, item in whole["tasks"].items()}
+        | {**_once(setup.tasks, one), "depth": {**DEPTH, **one}},
+        "diagnoses": {name: {**item, "backbones": list(BACKBONES[:-1])} for name, item in whole["diagnoses"].items()}
+        | {**_once(setup.diagnoses, one), "fusion": {**FUSION, **one}, "masks": {**masks, **one}},
     }
-    return _of_few_images(study) if s.quick else study
+    return _with_images(study, QUICK) if s.quick else study
+
+
+def _once(items: Mapping[str, Any], seeds: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a setup's items that are looked at once, for their backbones."""
+    return {name: {**items[name], "backbones": list(of), **seeds} for name, of in ONCE.items() if name in items}
 
 
 def _of_epochs(backbone: Any, epochs: int) -> Any:
@@ -133,15 +126,15 @@ def _of_epochs(backbone: Any, epochs: int) -> Any:
     return {**backbone, "epochs": epochs} if isinstance(backbone, Mapping) else backbone
 
 
-def _of_few_images(content: Any) -> Any:
-    """The same with smaller image sets in every text that names one."""
+def _with_images(content: Any, sets: Mapping[str, str]) -> Any:
+    """The same with other image sets in every text that names one."""
     if isinstance(content, Mapping):
-        return {name: _of_few_images(value) for name, value in content.items()}
+        return {name: _with_images(value, sets) for name, value in content.items()}
     if isinstance(content, list):
-        return [_of_few_images(value) for value in content]
+        return [_with_images(value, sets) for value in content]
     if isinstance(content, str):
-        for many, few in QUICK.items():
-            content = content.replace(many, few)
+        for one, other in sets.items():
+            content = content.replace(one, other)
     return content
 
 
@@ -153,11 +146,14 @@ COLUMNS = {  # of the table in the terminal: (item, metric)
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Rows of the answer: one per backbone, the mean over seeds and its 95 % interval in each column."""
+    """Rows of the answer: one per backbone, the mean over seeds and its 95 % interval in each column that it has."""
     from whytransfer.study.scores import Scores
 
-    scores = Scores(rows)
-    return [[name, *(_cell(scores.interval(name, *column)) for column in COLUMNS.values())] for name in BACKBONES]
+    scores, has = Scores(rows), {(row["backbone"], row["item"]) for row in rows}
+    return [
+        [name, *(_cell(scores.interval(name, *c)) if (name, c[0]) in has else "" for c in COLUMNS.values())]
+        for name in BACKBONES
+    ]
 
 
 def _cell(interval: Any) -> str:

@@ -73,12 +73,13 @@ def run_cell(job: Job) -> Outcome:
 
 def _attempt(job: Job, store: StudyFolder, card: dict[str, Any], began: float) -> Outcome:
     name, log = job.cell.name, store.cell(job.key) / "log.txt"
+    cpu_before = _cpu_seconds()
 
     def ended(how: Any, message: str = "", traced: str = "") -> Outcome:
         seconds = time.monotonic() - began
         try:
             _append(log, f"{how} after {progress.duration(seconds)}" + (f": {traced or message}" if message else ""))
-            store.failed(card, message, seconds, how)
+            store.failed(card, message, seconds, how, _cpu_seconds() - cpu_before)
         except (RunError, OSError):  # of a full disk: the card says "started", which is run again as well
             pass
         return Outcome(name, how, seconds, message)
@@ -89,7 +90,7 @@ def _attempt(job: Job, store: StudyFolder, card: dict[str, Any], began: float) -
         with progress.also_in(log):
             results = list(job.run(job.settings, store.files(job.key)))
         seconds = time.monotonic() - began
-        store.finish(card, results, seconds)
+        store.finish(card, results, seconds, _cpu_seconds() - cpu_before)
         _append(log, f"finished after {progress.duration(seconds)}: {len(results)} rows")
     except KeyboardInterrupt:
         return ended("stopped", "stopped by Ctrl-C")
@@ -105,6 +106,12 @@ def _attempt(job: Job, store: StudyFolder, card: dict[str, Any], began: float) -
 def _advice(error: Exception) -> str:
     short = is_out_of_memory(error)
     return ". Memory was short: run fewer cells at a time (--workers), or make its batch smaller" if short else ""
+
+
+def _cpu_seconds() -> float:
+    """What all threads of this process and its children that have ended took of the processors."""
+    children = os.times()
+    return time.process_time() + children.children_user + children.children_system
 
 
 def _append(log: Path, line: str) -> None:

@@ -96,24 +96,29 @@ class StudyFolder:
         before = self.card(key)
         card = {"format": FORMAT, "key": key, "name": cell.name, "stage": cell.stage, "seed": cell.seed}
         card |= {"settings": dict(cell.settings), "decided": decided, "place": str(self.path / "cells"), **about}
-        card |= {"state": "started", "seconds": before.get("seconds", 0.0), "started": time.time()}
+        card |= {"state": "started", "started": time.time(), "seconds": before.get("seconds", 0.0)}
+        card["cpu_seconds"] = before.get("cpu_seconds", 0.0)
         write_json(self.cell(key) / "cell.json", card)
         return card
 
-    def finish(self, card: Mapping[str, Any], results: Sequence[Any], seconds: float) -> None:
+    def finish(self, card: Mapping[str, Any], results: Sequence[Any], seconds: float, cpu_seconds: float = 0.0) -> None:
         """Write the rows, then the card that makes them count."""
         content = "".join(result.to_json() + "\n" for result in results).encode()
         place = self.cell(card["key"])
         atomic_write(place / "results.jsonl", lambda file: file.write(content), GO_ON)
         done = {"rows": len(results), "sha256": hashlib.sha256(content).hexdigest()}
-        self._ended(card, seconds, {"state": "finished", **done})
+        self._ended(card, seconds, cpu_seconds, {"state": "finished", **done})
 
-    def failed(self, card: Mapping[str, Any], message: str, seconds: float, state: str = "failed") -> None:
+    def failed(
+        self, card: Mapping[str, Any], message: str, seconds: float, state: str = "failed", cpu_seconds: float = 0.0
+    ) -> None:
         """Note that a cell failed (or was stopped) and why; it will be run again."""
-        self._ended(card, seconds, {"state": state, "message": message})
+        self._ended(card, seconds, cpu_seconds, {"state": state, "message": message})
 
-    def _ended(self, card: Mapping[str, Any], seconds: float, how: Mapping[str, Any]) -> None:
-        ended = {**card, "seconds": card["seconds"] + seconds, "ended": time.time(), **how}
+    def _ended(self, card: Mapping[str, Any], seconds: float, cpu_seconds: float, how: Mapping[str, Any]) -> None:
+        """Times add up over attempts; the processor's are what a busy machine cannot change."""
+        times = {"seconds": card["seconds"] + seconds, "cpu_seconds": card["cpu_seconds"] + cpu_seconds}
+        ended = {**card, **times, "ended": time.time(), **how}
         write_json(self.cell(card["key"]) / "cell.json", ended)
 
     def damage(self, key: str) -> str | None:
