@@ -145,8 +145,8 @@ def detection_errors(
     which stay as they are. `similar` are groups of names of classes; when not given VOC's where all classes are VOC's,
     else COCO's supercategories where there are some. InputError for what does not fit together.
 
-    Of `table = detection_errors("instances_val2017.json", "results.json")`, `table.counts()["tide"]["Loc"]` is how often
-    and `Measures(table).values["TIDE dAP Loc"]` at what cost.
+    Of `table = detection_errors("instances_val2017.json", "results.json")`, `table.counts()["tide"]["Loc"]` is how
+    often and `Measures(table).values["TIDE dAP Loc"]` at what cost.
     """
     known = ground_truth(truth)
     return matched_with(known, found_by(detections, known, any_scores), similar)
