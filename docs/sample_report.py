@@ -50,7 +50,7 @@ def shots(page: Path) -> dict[str, bytes]:
             )
             tab = context.new_page()
             tab.goto(page.resolve().as_uri(), wait_until="domcontentloaded", timeout=300_000)
-            tab.wait_for_function("document.documentElement.dataset.drawn", timeout=300_000)
+            tab.locator("html[data-drawn]").wait_for(state="attached", timeout=300_000)
             tab.evaluate("top => document.querySelector(top).scrollIntoView()", top)
             found[name] = tab.screenshot(timeout=300_000)
             context.close()
