@@ -24,7 +24,6 @@ SHOTS = {  # name -> (width, height in CSS pixels, colour scheme, what is at the
     "report-phone": (390, 844, "dark", "#tasks"),
     "report-invariance": (1280, 900, "light", "#invariance"),
 }
-COLOURS = 128  # of a picture: enough for text and charts, a third of the size
 
 
 def main() -> None:
@@ -33,7 +32,7 @@ def main() -> None:
     for name, content in shots(PAGE).items():
         path = DOCS / "pictures" / f"{name}.png"
         path.parent.mkdir(exist_ok=True)
-        Image.open(io.BytesIO(content)).convert("RGB").quantize(COLOURS).save(path, optimize=True)
+        Image.open(io.BytesIO(content)).convert("RGB").save(path, optimize=True)
         print(path, f"{path.stat().st_size:,} bytes")
 
 
@@ -51,7 +50,7 @@ def shots(page: Path) -> dict[str, bytes]:
             )
             tab = context.new_page()
             tab.goto(page.resolve().as_uri(), wait_until="domcontentloaded", timeout=300_000)
-            tab.wait_for_function("document.documentElement.dataset.drawn", timeout=300_000)
+            tab.locator("html[data-drawn]").wait_for(state="attached", timeout=300_000)
             tab.evaluate("top => document.querySelector(top).scrollIntoView()", top)
             found[name] = tab.screenshot(timeout=300_000)
             context.close()

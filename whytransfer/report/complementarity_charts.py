@@ -8,7 +8,7 @@ from typing import Any
 from whytransfer.figures import altair
 from whytransfer.report.dots import dots, rows
 from whytransfer.report.look import LABEL_PX, PANEL_PX, STEP_PX, Point, beside, data, each, point, tooltip
-from whytransfer.report.numbers import Number, names_of
+from whytransfer.report.numbers import Number, names_of, plain
 from whytransfer.report.task_charts import zero_line
 
 ALIKE = ("unbiased linear CKA", "kappa of errors", "rank correlation of errors")  # ends of metrics, 1 is the same
@@ -22,7 +22,7 @@ def alike(numbers: Sequence[Number]) -> Any | None:
     for number in numbers:
         if number.is_of_two and number.kind and number.metric.endswith(ALIKE):
             one, other = members_of(number, specs)
-            told = {"pair": f"{one} with {other}", "short": f"{number.value:.2f}"}
+            told = {"pair": f"{one} with {other}", "short": plain(number.value, 2)}
             panels.setdefault(f"{number.item}: {number.metric}", []).extend(
                 point(number, backbone=a, other=b, **told) for a, b in ((one, other), (other, one))
             )

@@ -10,7 +10,7 @@ from whytransfer.diagnosis.grids import GROUPS
 from whytransfer.figures import altair
 from whytransfer.report.dots import dots
 from whytransfer.report.look import LABEL_PX, PANEL_PX, STEP_PX, Point, beside, data, look, point, tooltip, where_known
-from whytransfer.report.numbers import Number, names_of, words
+from whytransfer.report.numbers import Number, names_of, plain, words
 from whytransfer.report.tables import labels_percent
 
 MEASURE, REAL = " similarity", "real invariance"  # the end of a metric's name, a task: see diagnosis/invariance.py
@@ -24,7 +24,7 @@ def heat_map(numbers: Sequence[Number]) -> Any | None:
     colour = {"title": "cosine", "scale": altair().Scale(scheme="viridis", domain=[0, 1], clamp=True)}
     names, panels = names_of(numbers), []
     for item, own in _similar(numbers).items():
-        points = [point(n, what=_what(n), short=f"{n.value:.2f}") for n in own]
+        points = [point(n, what=_what(n), short=plain(n.value, 2)) for n in own]
         panels.append(_heat(points, names, colour).properties(title=altair().Title(f"{item}: {own[0].data}")))
     return beside(panels, 2).resolve_scale(color="shared") if panels else None
 
@@ -37,7 +37,7 @@ def factors(numbers: Sequence[Number]) -> Any | None:
         if number.unit == "R2" and number.backbone_is_whole and not number.kind and labels_percent(number) == 100:
             found.setdefault((number.item, str(number.rows[0]["task"])), []).append(number)
     panels = [
-        _heat([point(n, what=n.metric, short=f"{n.value:.2f}") for n in own], names, colour).properties(
+        _heat([point(n, what=n.metric, short=plain(n.value, 2)) for n in own], names, colour).properties(
             title=altair().Title(item if task == item else f"{item}: {task}")
         )
         for (item, task), own in found.items()

@@ -62,7 +62,7 @@ def _lines(claim: str, effect: str) -> str:
 
 def _panel(unit: str, points: Sequence[Point]) -> Any:
     alt = altair()
-    x_title = f"effect{of_unit(unit) and ',' + of_unit(unit)}; right of 0: as the paper says"
+    x_title = f"effect{of_unit(unit) and ',' + of_unit(unit)}"  # right of 0 as the paper says: told above the chart
     told = [
         alt.Tooltip(f"{field}:N", title=title)
         for field, title in (

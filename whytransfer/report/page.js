@@ -50,12 +50,15 @@
       if (!narrower(spec, more)) break;  // it scrolls
     }
   }
-  function narrower(spec, px) {  // fewer panels beside each other, then narrower ones; false where nothing more can be done
-    if (spec.columns > 1) {
-      spec.columns -= 1;
-      return true;
+  function narrower(spec, px) {  // fewer beside each other, then narrower panels; false where nothing more can be done
+    for (const part of [spec, spec.config.legend]) {
+      if (part.columns > 1) {
+        part.columns -= 1;
+        return true;
+      }
     }
     const panels = (spec.concat ?? [spec]).filter((panel) => panel.width > NARROWEST_PX);
+    spec.config.title.limit = 190;  // a long name of a task is cut, and told in full on hovering
     for (const panel of panels) panel.width = Math.max(NARROWEST_PX, panel.width - Math.ceil(px));
     return panels.length > 0;
   }
