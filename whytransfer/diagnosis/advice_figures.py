@@ -18,6 +18,7 @@ def draw(answer: Mapping[str, Any], folder: Path) -> list[Path]:
     """advice.svg, .pdf, .png and the tables behind them, of an answer (advice.json); returns the paths."""
     labels = labels_of(c["backbone"] for c in answer["candidates"])
     curve, needs = curve_rows(answer, labels), need_rows(answer, labels)
+    folder.mkdir(parents=True, exist_ok=True)
     paths = save_table(curve, folder, "labels") + save_table(needs, folder, "invariance")
     return [*save(_picture(answer, curve, needs, list(labels.values())), folder, "advice"), *paths]
 
