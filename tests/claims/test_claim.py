@@ -32,6 +32,19 @@ def test_an_effect_holds_where_its_t_interval_does():
     assert effect(0.0, 0.1, -0.1, sign="0", margin=1.0).verdict == "holds"
 
 
+@pytest.mark.parametrize(("sign", "margin"), [("0", 1.0), ("+", None), ("-", None)])
+def test_things_equal_at_every_seed_decide_nothing(sign, margin):
+    assert effect(0.0, 0.0, 0.0, sign=sign, margin=margin).verdict == "undecided"  # APs of 0, say
+    assert effect(0.1, 0.1, 0.1, sign="0", margin=1.0).verdict == "holds"
+
+
+def test_the_models_of_a_rank_correlation_are_few_whatever_its_seeds_say():
+    rho = Effect("rho", "-", dict.fromkeys(range(3), 0.2), "rho", "", beside=0.5, most=1.0)
+    assert (rho.interval.low, rho.interval.high) == pytest.approx((0.2 - 0.97998, 1.0), abs=1e-4)
+    assert rho.verdict == "undecided" and rho.smallest == pytest.approx(0.5 * (1.95996 + 0.84162), abs=1e-4)
+    assert overall([rho]) == "undecided" and overall([effect(0.2, 0.2, 0.2, sign="-")]) == "contradicted"
+
+
 def test_one_seed_decides_nothing_and_says_no_interval():
     alone = effect(50.0)
     answer = judge(claim(lambda scores, scale: [alone]), Scores([]), "demo")

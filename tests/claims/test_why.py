@@ -79,7 +79,9 @@ def the_other_way(name: str, item: str, metric: str) -> float:
 @pytest.mark.parametrize("scale", ["demo", "laptop"])
 def test_the_findings_hold_in_a_world_as_published(claim: str, scale: Any):
     answer = judge(CLAIMS[claim], scores(as_published), scale)
-    assert answer.verdict == "holds", [(e.name, e.values) for e in answer.effects if e.verdict != "holds"]
+    unsure = {e.unit for e in answer.effects if e.verdict != "holds"}
+    few = claim in ("C17", "C20") and scale == "demo"  # models: a perfect correlation of four is chance in 1 of 12
+    assert (answer.verdict, unsure) == (("undecided", {"rho"}) if few else ("holds", set()))
 
 
 @pytest.mark.parametrize(("claim", "world"), [

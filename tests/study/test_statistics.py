@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -19,6 +20,7 @@ from whytransfer.study.statistics import (
     p_value,
     paired_difference,
     rank_correlation,
+    rank_error,
     rank_ranges,
     ranks,
     smallest_detectable,
@@ -220,6 +222,31 @@ def test_a_rank_correlation_is_of_three_models_at_least():
         rank_correlation([1, 2], [1, 2])
     with pytest.raises(InputError, match="same value"):
         rank_correlation([1, 1, 1], [1, 2, 3])
+
+
+@pytest.mark.parametrize("models", [4, 6])
+def test_the_error_of_a_rank_correlation_is_that_of_all_orders(models: int):
+    order = list(range(models))
+    every = [rank_correlation(order, other) for other in itertools.permutations(order)]
+    assert rank_error(models) == pytest.approx(np.std(every))
+    with pytest.raises(InputError, match="two models at least"):
+        rank_error(1)
+
+
+def test_seeds_that_agree_on_four_models_do_not_decide_a_rank_correlation():
+    assert mean_interval([0.2] * 3).low == pytest.approx(0.2)  # as if other models would give the same
+    found = mean_interval([0.2] * 3, beside=rank_error(4), most=1.0)
+    half = stats.norm.ppf(0.975) / math.sqrt(3)
+    assert (found.low, found.high) == pytest.approx((0.2 - half, 1.0))  # 0.2 + 1.13 is cut
+    both = mean_interval(THREE, beside=2.0)
+    of_seeds = mean_interval(THREE).high - mean_interval(THREE).value
+    assert both.high - both.value == pytest.approx(math.hypot(of_seeds, 2 * stats.norm.ppf(0.975)))
+
+
+def test_what_seeds_share_makes_the_smallest_effect_larger():
+    shared = (stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * 0.5  # of a z test
+    assert smallest_detectable([0.2] * 3, beside=0.5) == pytest.approx(shared)
+    assert smallest_detectable(THREE, beside=0.5) == pytest.approx(math.hypot(smallest_detectable(THREE), shared))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from whytransfer.claims.contrasts import over_seeds, score
 from whytransfer.claims.suite import Study, setup_of, study
 from whytransfer.errors import InputError
 from whytransfer.study.scores import Scores
-from whytransfer.study.statistics import rank_correlation
+from whytransfer.study.statistics import rank_correlation, rank_error
 
 
 def of(scale: Scale) -> Study:
@@ -35,7 +35,8 @@ def effects(scores: Scores, scale: Scale) -> list[Effect]:
     transfer = [score(scores, scale, f"{setup.pairs[0][0]}-{name}", "regions", "mean_iou") for name in setup.engines]
     quality = [_overlap(scores, quality_of(name)) for name in setup.engines]
     follows = over_seeds(lambda *values: rank_correlation(quality, values), *transfer)
-    return [Effect("overlap of masks with transfer, rank correlation", "+", follows, "rho", "positive, in a figure")]
+    name, error = "overlap of masks with transfer, rank correlation", rank_error(len(setup.engines))
+    return [Effect(name, "+", follows, "rho", "positive, in a figure", beside=error, most=1)]
 
 
 def _overlap(scores: Scores, item: str) -> float:

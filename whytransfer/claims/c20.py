@@ -15,7 +15,7 @@ from whytransfer.claims.contrasts import over_seeds, score, slope
 from whytransfer.claims.setup_why import family, learners, models_compared
 from whytransfer.claims.suite import Study, setup_of, study
 from whytransfer.study.scores import Scores
-from whytransfer.study.statistics import rank_correlation
+from whytransfer.study.statistics import rank_correlation, rank_error
 
 GROUPS = ("spatial similarity", "appearance similarity")
 PAPER = "one falls where the other rises, for all learners looked at; no number"
@@ -28,9 +28,20 @@ def of(scale: Scale) -> Study:
 
 def effects(scores: Scores, scale: Scale) -> list[Effect]:
     """Rank correlation over all models, then a slope for each learner."""
-    x, y = _both(scores, scale, models_compared(scale))
+    models = models_compared(scale)
+    x, y = _both(scores, scale, models)
     rho = over_seeds(lambda *xy: rank_correlation(*_halves(xy)), *x, *y)
-    found = [Effect("spatial with appearance invariance, over models", "-", rho, "rho", PAPER)]
+    found = [
+        Effect(
+            "spatial with appearance invariance, over models",
+            "-",
+            rho,
+            "rho",
+            PAPER,
+            beside=rank_error(len(models)),
+            most=1,
+        )
+    ]
     for learner in learners(scale):
         x, y = _both(scores, scale, family(learner))
         cost = over_seeds(lambda *xy: slope(*_halves(xy)), *x, *y)

@@ -5,6 +5,7 @@ Verdicts are about our own runs at their own scale, and are free to contradict t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -23,7 +24,9 @@ class Effect:
     """One contrast of a claim: what it is at each seed, and the sign that the finding gives it.
 
     "+" and "-" are sides of 0; "0" is a difference of less than `margin` either way. `paper` is what the paper found,
-    as text, in the paper's own units.
+    as text, in the paper's own units. `beside` is a standard error that seeds do not show: that of a rank correlation
+    over few models (`statistics.rank_error`); `most` is the largest that there can be. Where two things compared are
+    equal to the last digit at every seed (APs of 0), nothing was measured: undecided.
     """
 
     name: str
@@ -32,11 +35,13 @@ class Effect:
     unit: str
     paper: str
     margin: float | None = None
+    beside: float = 0.0
+    most: float = math.inf
 
     @property
     def interval(self) -> Interval:
         """The mean over seeds and its 95 % interval."""
-        return mean_interval(self.values.values(), LEVEL)
+        return self._interval(LEVEL)
 
     @property
     def verdict(self) -> Verdict:
@@ -46,11 +51,14 @@ class Effect:
     @property
     def smallest(self) -> float:
         """The effect that so many seeds, scattered as these are, would have shown in 80 of 100 studies."""
-        return smallest_detectable(self.values.values())
+        return smallest_detectable(self.values.values(), beside=self.beside)
 
     def verdict_at(self, level: float) -> Verdict:
         """The verdict by the interval of another level."""
-        return verdict(mean_interval(self.values.values(), level), self.sign, self.margin)
+        return verdict(self._interval(level), self.sign, self.margin) if any(self.values.values()) else "undecided"
+
+    def _interval(self, level: float) -> Interval:
+        return mean_interval(self.values.values(), level, self.beside, self.most)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from whytransfer.study.statistics import (
     p_value,
     paired_difference,
     rank_correlation,
+    rank_error,
 )
 
 
@@ -211,7 +212,7 @@ def _trade_off(spatial: Column, appearance: Column) -> Iterator[Part]:
         rank_correlation(*([c.cells[name].by_seed[seed] for name in names] for c in (spatial, appearance)))
         for seed in seeds
     ]
-    rho = mean_interval(each)
+    rho = mean_interval(each, beside=rank_error(len(names)), most=1)
     ends = interval_text((rho.low, rho.high) if rho.known else None, 2)
     yield f"Over {len(names)} backbones the two have a rank correlation of "
     yield Said(f"{plain(rho.value, 2)} {ends}".rstrip(), tuple(both))

@@ -40,14 +40,21 @@ class Interval:
         return math.isfinite(self.low) and math.isfinite(self.high)
 
 
-def mean_interval(values: Iterable[float], level: float = 0.95) -> Interval:
-    """Student's t interval of the mean over seeds [Student 1908]; InputError without values or with one not finite."""
+def mean_interval(
+    values: Iterable[float], level: float = 0.95, beside: float = 0.0, most: float = math.inf
+) -> Interval:
+    """Student's t interval of the mean over seeds [Student 1908]; InputError without values or with one not finite.
+
+    `beside` is a standard error that the values share whatever their seed, as that of the models in `rank_error`; the
+    interval is cut at +- `most`, the largest value there can be.
+    """
     x = _finite(values)
     if len(x) == 1:
         return Interval(float(x[0]), -math.inf, math.inf, 1)
-    half = float(stats.t.ppf((1 + level) / 2, len(x) - 1)) * _standard_error(x)
+    of_seeds = float(stats.t.ppf((1 + level) / 2, len(x) - 1)) * _standard_error(x)
+    half = math.hypot(of_seeds, float(stats.norm.ppf((1 + level) / 2)) * beside)
     mean = float(x.mean())
-    return Interval(mean, mean - half, mean + half, len(x))
+    return Interval(mean, max(mean - half, -most), min(mean + half, most), len(x))
 
 
 def by_pairs(one: Mapping[int, float], other: Mapping[int, float]) -> dict[int, float]:
@@ -166,7 +173,7 @@ def hierarchical_difference(
     )
 
 
-def smallest_detectable(values: Iterable[float], power: float = 0.8, level: float = 0.95) -> float:
+def smallest_detectable(values: Iterable[float], power: float = 0.8, level: float = 0.95, beside: float = 0.0) -> float:
     """The true effect that so many seeds, scattered as these are, would have shown in 80 of 100 studies.
 
     Of the two-sided t test [Cohen 1988, chapter 2]. Infinite from one seed. What an undecided comparison
@@ -176,8 +183,9 @@ def smallest_detectable(values: Iterable[float], power: float = 0.8, level: floa
     if len(x) == 1:
         return math.inf
     error, df = _standard_error(x), len(x) - 1
+    of_beside = float(stats.norm.ppf((1 + level) / 2) + stats.norm.ppf(power)) * beside
     if error == 0:
-        return 0.0
+        return of_beside
     limit = stats.t.ppf((1 + level) / 2, df)
     # the spread that a study would see, by 2,000 equal shares of chance (scipy's noncentral t has NaN for 2 seeds)
     spread = np.sqrt(stats.chi2.ppf((np.arange(2000) + 0.5) / 2000, df) / df)
@@ -186,7 +194,18 @@ def smallest_detectable(values: Iterable[float], power: float = 0.8, level: floa
         found = stats.norm.sf(limit * spread - shift) + stats.norm.cdf(-limit * spread - shift)
         return power - float(found.mean())
 
-    return float(optimize.brentq(missing, 0.0, 4 * limit + 10)) * error
+    return math.hypot(float(optimize.brentq(missing, 0.0, 4 * limit + 10)) * error, of_beside)
+
+
+def rank_error(models: int) -> float:
+    """Standard error that the choice of models adds to Spearman's rho over so many of them; seeds do not show it.
+
+    1 / sqrt(M - 1), exact where the two are not related [Kendall 1948], which is what a verdict asks about; too wide
+    where they are.
+    """
+    if models < 2:
+        raise InputError(f"a rank correlation needs two models at least, got {models}")
+    return 1 / math.sqrt(models - 1)
 
 
 def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
