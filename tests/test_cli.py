@@ -13,6 +13,7 @@ import pytest
 from console import call
 from PIL import Image
 
+import whytransfer
 from whytransfer import cli, progress
 from whytransfer.commands.card import NOT_IN_CONFIG, NOT_SAVED
 from whytransfer.commands.pretrain import PretrainSettings
@@ -190,6 +191,34 @@ def test_quiet_leaves_out_what_is_said_on_the_way(tmp_path, capfd, monkeypatch, 
 def test_every_command_has_an_answer_for_programs(command, settings):
     """JSON_OF and the commands' own tests run them; this one is for the command that is added next."""
     assert "as_json" in inspect.getsource(sys.modules[settings.__module__].show)
+
+
+@pytest.mark.parametrize(("quiet", "says"), [(False, True), (True, False)])
+def test_a_function_in_python_is_as_quiet_as_it_is_asked(tmp_path, capfd, monkeypatch, quiet, says):
+    monkeypatch.setattr("whytransfer.progress.LINE_EVERY_S", -1.0)
+    images = {"train": "scenes:40:0:16", "test": "scenes:20:1:16"}
+    whytransfer.transfer(backbone="random:resnet18", **images, task="knn", size=16, out=tmp_path / "out", quiet=quiet)
+    assert bool(capfd.readouterr().err.strip()) is says and not progress.is_quiet()
+
+
+@pytest.mark.parametrize("error", [MemoryError("Unable to allocate 8 GiB"), RuntimeError("CUDA out of memory.")])
+def test_short_memory_ends_with_what_to_make_smaller(capsys, monkeypatch, error):
+    def greedy(settings):
+        raise error
+
+    monkeypatch.setattr("whytransfer.commands.doctor.show", greedy)
+    assert call("doctor") == 1
+    told = capsys.readouterr().err
+    assert f"memory was short ({error})" in told and "--batch or --size smaller" in told and "Traceback" not in told
+
+
+def test_other_defects_keep_their_traceback(monkeypatch):
+    def broken(settings):
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr("whytransfer.commands.doctor.show", broken)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        cli.main(["doctor"])
 
 
 def test_quiet_errors_are_still_told_and_quiet_decides_no_weights(tmp_path, capsys):

@@ -137,3 +137,13 @@ def test_names_beside_a_bar_are_shown_as_they_are(monkeypatch):
     with progress.bar(NAME, 2) as update:
         update(2, text="loss [1]")
     assert NAME in shown.getvalue() and "loss [1]" in shown.getvalue()
+
+
+def test_quietly_ends_with_its_block_and_never_makes_noise_where_silence_was_asked(quiet):
+    with progress.quietly(False):
+        assert progress.is_quiet()
+    progress.be_quiet(False)
+    with pytest.raises(KeyError), progress.quietly():
+        assert progress.is_quiet()
+        raise KeyError
+    assert not progress.is_quiet()

@@ -101,12 +101,12 @@ SMALLER = "Make --batch or --size smaller, or close other programs; then run the
 def main(argv: Sequence[str] | None = None) -> None:
     """The `whytransfer` command."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    settings, quiet_before = None, progress.is_quiet()
+    settings = None
     try:
         settings = parse(arguments)
-        progress.be_quiet(settings.quiet or quiet_before)
         run = _runner(settings)
-        run(settings)
+        with progress.quietly(settings.quiet):
+            run(settings)
     except (InputError, RunError) as error:
         sys.stderr.write(f"whytransfer: {error}\n")
         sys.exit(2 if isinstance(error, InputError) else 1)
@@ -125,7 +125,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     finally:
-        progress.be_quiet(quiet_before)
         _end_process_group()
 
 

@@ -26,6 +26,17 @@ def be_quiet(quiet: bool = True) -> None:
     _quiet = quiet
 
 
+@contextlib.contextmanager
+def quietly(quiet: bool = True) -> Iterator[None]:
+    """Within it `say` and `bar` are silent, where asked or where they were already."""
+    before = _quiet
+    be_quiet(quiet or before)
+    try:
+        yield
+    finally:
+        be_quiet(before)
+
+
 def is_quiet() -> bool:
     """Whether `say` and `bar` are silent."""
     return _quiet

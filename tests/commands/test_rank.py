@@ -53,5 +53,5 @@ def test_images_that_the_truth_does_not_know_are_left_out_and_counted(
 
 
 def test_a_truth_of_other_images_is_refused(tmp_path: Path):
-    with pytest.raises(InputError, match=r"none of the 2 images of pictures has masks in annotated:.*--truth"):
+    with pytest.raises(InputError, match=r"none of the 2 images of pictures has an object in annotated:.*--truth"):
         rank_masks(**drawn(tmp_path, [0, 1], [3]), out=tmp_path / "a.ranking")

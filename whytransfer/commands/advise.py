@@ -70,7 +70,7 @@ def advise(**settings: Any) -> dict[str, Any]:
 
     advise(images="photos", candidates=["runs"], out="advice")["recommended"]
     """
-    return run(AdviseSettings.made_from(settings))
+    return AdviseSettings.called(run, settings)
 
 
 def run(s: AdviseSettings) -> dict[str, Any]:

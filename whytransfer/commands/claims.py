@@ -62,7 +62,7 @@ def run_claims(**settings: Any) -> list[Any]:
     run_claims(claims=["C01"], out="claims")[0].verdict
     Raises RunError at the end where cells failed; claims.json and claims.md are written before.
     """
-    answers, failed = answered(ClaimsSettings.made_from(settings))
+    answers, failed = ClaimsSettings.called(answered, settings)
     if failed is not None:
         failed.complain()
     return answers

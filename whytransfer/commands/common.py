@@ -6,9 +6,9 @@ import contextlib
 import difflib
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 import tyro
 from pydantic import (
@@ -21,7 +21,10 @@ from pydantic import (
     model_validator,
 )
 
+from whytransfer import progress
 from whytransfer.errors import InputError
+
+T = TypeVar("T")
 
 
 def one_is_enough(value: Any) -> Any:
@@ -67,6 +70,13 @@ class Settings(BaseModel):
         """Validate keyword settings; raises InputError with one line per wrong setting."""
         with wrong_settings_refused():
             return cls(**settings)
+
+    @classmethod
+    def called(cls, work: Callable[[Self], T], settings: Mapping[str, Any]) -> T:
+        """What a function in Python does: work(settings), validated, and as quiet as they ask."""
+        s = cls.made_from(settings)
+        with progress.quietly(s.quiet):
+            return work(s)
 
 
 def _in_a_line(error: Mapping[str, Any], known: Iterable[str]) -> str:

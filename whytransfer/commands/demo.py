@@ -72,7 +72,7 @@ class Shown:
 
 def demo(**settings: Any) -> list[dict[str, Any]]:
     """Run the demo; keywords are the fields of DemoSettings. Returns the rows of its study, as run_study does."""
-    return run(DemoSettings.made_from(settings)).rows
+    return DemoSettings.called(run, settings).rows
 
 
 def run(s: DemoSettings) -> Shown:

@@ -52,7 +52,7 @@ class DoctorSettings(Settings):
 
 def doctor(**settings: Any) -> dict[str, Any]:
     """Measure; keywords are the fields of DoctorSettings. Returns what `--json` prints."""
-    return run(DoctorSettings.made_from(settings))
+    return DoctorSettings.called(run, settings)
 
 
 def run(s: DoctorSettings) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def export(**settings: Any) -> Any:
 
     export(backbone="runs/mine", format="safetensors", out="exports/mine").vector_difference
     """
-    return run(ExportSettings.made_from(settings))
+    return ExportSettings.called(run, settings)
 
 
 def run(s: ExportSettings) -> Any:

@@ -65,7 +65,7 @@ class MasksSettings(Settings):
 
 def make_masks(**settings: Any) -> dict[str, Any]:
     """Make regions; keywords are the fields of MasksSettings. Returns what `--json` prints."""
-    return run(MasksSettings.made_from(settings))
+    return MasksSettings.called(run, settings)
 
 
 def run(s: MasksSettings) -> dict[str, Any]:

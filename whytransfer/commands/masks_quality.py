@@ -39,7 +39,7 @@ class MasksQualitySettings(Settings):
 
 def masks_quality(**settings: Any) -> list[Any]:
     """Score regions; keywords are the fields of MasksQualitySettings. Returns the Result records, the mean first."""
-    return list(run(MasksQualitySettings.made_from(settings)))
+    return list(MasksQualitySettings.called(run, settings))
 
 
 def run(s: MasksQualitySettings) -> Iterator[Any]:
@@ -48,13 +48,10 @@ def run(s: MasksQualitySettings) -> Iterator[Any]:
 
     from whytransfer import progress
     from whytransfer.commands.data import opened
-    from whytransfer.masks import open_engine
-    from whytransfer.masks.annotated import Annotated
+    from whytransfer.commands.regions import nothing_drawn, what_people_drew
     from whytransfer.masks.quality import measure
 
-    truth = open_engine(s.truth)
-    if not isinstance(truth, Annotated):
-        raise InputError(f"--truth {s.truth}: what people drew is needed: annotated, or annotated:PATH")
+    truth = what_people_drew(s.truth)
     images = opened(s.images)
     regions_of, recipe = _regions(s, images)
     found, unknown = [], 0
@@ -64,11 +61,7 @@ def run(s: MasksQualitySettings) -> Iterator[Any]:
             unknown += covered is None
             found += [] if covered is None else [covered]
     if not found:
-        raise InputError(
-            f"none of the {len(images):,} images of {images.name} has an object in {s.truth}: give --truth "
-            "annotated:PATH with a COCO json or a folder of masks that are called as their images, or open the images "
-            "by the spec of an annotated set (coco:ROOT, voc:ROOT::segmentation-train, camvid:ROOT)"
-        )
+        raise nothing_drawn(len(images), images, s.truth)
     overlaps = np.concatenate([covered.overlaps for covered in found])
     where = np.repeat(np.arange(len(found)), [len(covered.overlaps) for covered in found])
     classes = np.concatenate([covered.classes for covered in found])

@@ -38,7 +38,7 @@ def pack(**settings: Any) -> dict[str, Any]:
 
     pack(images="photos/", out="shards/")["shards"] is how many there are.
     """
-    return run(PackSettings.made_from(settings))
+    return PackSettings.called(run, settings)
 
 
 def run(s: PackSettings) -> dict[str, Any]:

@@ -142,7 +142,7 @@ def pretrain(**settings: Any) -> dict[str, Any]:
 
     pretrain(images="photos/", out="runs/first")["knn"] is the last kNN accuracy in %.
     """
-    return run(PretrainSettings.made_from(settings))
+    return PretrainSettings.called(run, settings)
 
 
 def run(s: PretrainSettings) -> dict[str, Any]:

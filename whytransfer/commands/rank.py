@@ -42,25 +42,22 @@ class RankMasksSettings(Settings):
 
 def rank_masks(**settings: Any) -> Path:
     """Write the ranking; keywords are the fields of RankMasksSettings. Returns the file's path."""
-    return run(RankMasksSettings.made_from(settings))
+    return RankMasksSettings.called(run, settings)
 
 
 def run(s: RankMasksSettings) -> Path:
     import numpy as np
 
     from whytransfer.commands.data import opened
+    from whytransfer.commands.regions import nothing_drawn, what_people_drew
     from whytransfer.files import writable_folder
-    from whytransfer.masks import open_engine
-    from whytransfer.masks.annotated import Annotated as Drawn
     from whytransfer.masks.mcg import learn
     from whytransfer.masks.regions import pixels_of
     from whytransfer.progress import bar, say
 
     if s.out.is_dir():
         raise InputError(f"--out {s.out} is a folder: give the name of a file")
-    annotated = open_engine(s.truth)
-    if not isinstance(annotated, Drawn):
-        raise InputError(f"--truth {s.truth}: what people drew is needed: annotated, or annotated:PATH")
+    annotated = what_people_drew(s.truth)
     images = opened(s.images)
     annotated.require_own(images)
     writable_folder(s.out.parent)
@@ -77,11 +74,7 @@ def run(s: RankMasksSettings) -> Path:
                     yield pixels_of(sample), truth[truth.any(axis=(1, 2))]
                 update(done)
         if unknown == len(chosen):
-            raise InputError(
-                f"none of the {unknown:,} images of {images.name} has masks in {s.truth}: give --truth "
-                "annotated:PATH with a COCO json or a folder of masks that are called as their images, or open the "
-                "images by the spec of an annotated set (coco:ROOT, voc:ROOT::segmentation-train, camvid:ROOT)"
-            )
+            raise nothing_drawn(unknown, images, s.truth)
         if unknown:
             say(f"{unknown:,} of the {len(chosen):,} images left out: {s.truth} knows nothing of them")
 

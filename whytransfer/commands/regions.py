@@ -180,3 +180,23 @@ def with_regions(card: dict[str, Any], masks: str | None, regions: Any | None) -
     known = {"recipe": regions.recipe, "fingerprint": regions.fingerprint}
     config = card["config"] | {f"regions_{key}": value for key, value in known.items()}
     return card | {"config": config, "regions": {"spec": masks or "semantic", **known}}
+
+
+def what_people_drew(truth: str) -> Any:
+    """The Annotated engine that --truth names; InputError for one that makes regions itself."""
+    from whytransfer.masks import open_engine
+    from whytransfer.masks.annotated import Annotated
+
+    engine = open_engine(truth)
+    if not isinstance(engine, Annotated):
+        raise InputError(f"--truth {truth}: what people drew is needed: annotated, or annotated:PATH")
+    return engine
+
+
+def nothing_drawn(count: int, images: Any, truth: str) -> InputError:
+    """What to say of images of which the truth knows none."""
+    return InputError(
+        f"none of the {count:,} images of {images.name} has an object in {truth}: give --truth annotated:PATH with a "
+        "COCO json or a folder of masks that are called as their images, or open the images by the spec of an "
+        "annotated set (coco:ROOT, voc:ROOT::segmentation-train, camvid:ROOT)"
+    )

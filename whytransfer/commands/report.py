@@ -44,7 +44,7 @@ def write_report(folder: Path | str, **settings: Any) -> Path:
 
     write_report("studies/trade-off", markdown="docs/trade-off")
     """
-    return run(ReportSettings.made_from({"folder": folder, **settings}))[0]
+    return ReportSettings.called(run, {"folder": folder, **settings})[0]
 
 
 def run(s: ReportSettings) -> list[Path]:

@@ -41,7 +41,7 @@ def results(folder: Path | str, sql: str | None = None, **settings: Any) -> list
 
     `results("study", "SELECT item, max(value) AS best FROM results GROUP BY item")[0]["best"]`
     """
-    columns, rows = run(ResultsSettings.made_from({"folder": folder, "sql": sql, **settings}))
+    columns, rows = ResultsSettings.called(run, {"folder": folder, "sql": sql, **settings})
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 

@@ -43,7 +43,7 @@ class ShowViewsSettings(Settings):
 
 def show_views(**settings: Any) -> Path:
     """Write the contact sheet; keywords are the fields of ShowViewsSettings. Returns the file's path."""
-    return run(ShowViewsSettings.made_from(settings))
+    return ShowViewsSettings.called(run, settings)
 
 
 def run(s: ShowViewsSettings) -> Path:

@@ -45,7 +45,7 @@ class ShowMasksSettings(Settings):
 
 def show_masks(**settings: Any) -> Path:
     """Write the sheet of regions; keywords are the fields of ShowMasksSettings. Returns the file's path."""
-    return run(ShowMasksSettings.made_from(settings))
+    return ShowMasksSettings.called(run, settings)
 
 
 def run(s: ShowMasksSettings) -> Path:

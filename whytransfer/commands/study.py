@@ -111,7 +111,7 @@ def answer_of(study: Mapping[str, Any] | Path | str, out: Path | str, **settings
     """As `run_study`, without complaint about cells that failed."""
     mapping = study if isinstance(study, Mapping) else None
     file = Path("study") if mapping is not None else Path(str(study))
-    return run(StudySettings.made_from({**settings, "file": file, "out": out}), mapping)
+    return StudySettings.called(lambda s: run(s, mapping), {**settings, "file": file, "out": out})
 
 
 def run(s: StudySettings, mapping: Mapping[str, Any] | None = None) -> Answer:

@@ -238,15 +238,12 @@ def _calibrate_pretrain(cell: Cell) -> float:
     from whytransfer import progress
     from whytransfer.commands.doctor import doctor
 
-    s, quiet = cell.settings, progress.is_quiet()
+    s = cell.settings
     side = min(512, max(16, 2 * s["size"]))
     wanted = {k: s[k] for k in ("method", "recipe", "backbone", "size", "batch", "threads", "epochs", "iterations")}
     count = max(128, _planned(s, 10_000)[0].batch)
-    progress.be_quiet()
-    try:
+    with progress.quietly():
         found = doctor(images=f"scenes:{count}:0:{side}", seconds=0.2, **wanted)
-    finally:
-        progress.be_quiet(quiet)
     return 1 / found["expected_images_per_second"]
 
 

@@ -101,7 +101,7 @@ def transfer(**settings: Any) -> list[Any]:
 
     transfer(backbone=["runs/mine"], task="knn", train="data/train", test="data/val", out="results/mine")[0].value
     """
-    return list(run(TransferSettings.made_from(settings)))
+    return list(TransferSettings.called(run, settings))
 
 
 def run(s: TransferSettings) -> Iterator[Any]:
