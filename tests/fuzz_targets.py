@@ -476,7 +476,8 @@ def changed_codes(draw: Any, seeds: list[bytes]) -> bytes:
     """Half of them with changes behind the compression, whose checksum would tell of most others."""
     content = draw(st.sampled_from(seeds))
     if draw(st.booleans()):
-        return draw(as_bytes(seeds))  # type: ignore[no-any-return]
+        drawn: bytes = draw(as_bytes(seeds))
+        return drawn
     first, second = np.frombuffer(content[48:64], "<u8").tolist()
     codes = [content[64 : 64 + first], content[64 + first : 64 + second]]
     which = draw(st.integers(0, 1))

@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -201,12 +201,15 @@ class Pretraining:
         merged = {k: (torch.cat if outs[0][k].ndim else torch.stack)([o[k] for o in outs]) for k in outs[0]}
         average_statistics(self.method)
         self.method.after_step(merged, self.state.step / self.steps)
-        self._scalars = {k: self._joined(merged[k].mean()) for k in merged if not outs[0][k].ndim}
+        self._scalars = self._over_processes({k: x.mean() for k, x in merged.items() if not outs[0][k].ndim})
         return self._scalars["loss"]
 
-    def _joined(self, value: Tensor) -> Tensor:
-        """The mean over processes, so that all of them log, and stop at, the same number."""
-        return value if self.fabric.world_size == 1 else self.fabric.all_reduce(value, reduce_op="mean")  # type: ignore
+    def _over_processes(self, scalars: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Their means over processes, in one exchange, so that all of them log, and stop at, the same numbers."""
+        if self.fabric.world_size == 1:
+            return scalars
+        means = cast(Tensor, self.fabric.all_reduce(torch.stack(list(scalars.values())), reduce_op="mean"))
+        return dict(zip(scalars, means.unbind(), strict=True))
 
     def _views(self, indices: np.ndarray, epoch: int) -> Views:
         pixels = pictures(self.pixels, indices)

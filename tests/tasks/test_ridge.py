@@ -42,6 +42,17 @@ def test_scores_choice_and_predictions_are_those_of_scikit_learn(n: int, d: int,
         np.testing.assert_allclose(fit.predict(torch.from_numpy(x))[:, target], oracle, rtol=1e-6, atol=1e-6)
 
 
+def grid_of_scikit_learn(x: np.ndarray, y: np.ndarray, alphas: tuple[float, ...], folds: int, seed: int) -> np.ndarray:
+    """Mean validation R2 (A, T), a fit for every alpha and fold."""
+    scores = np.zeros((len(alphas), y.shape[1]))
+    for held in np.array_split(np.random.default_rng(seed).permutation(len(x)), folds):
+        kept = np.setdiff1d(np.arange(len(x)), held)
+        for i, alpha in enumerate(alphas):
+            predicted = Ridge(alpha, solver="svd").fit(x[kept], y[kept]).predict(x[held])
+            scores[i] += r2_score(y[held], predicted, multioutput="raw_values") / folds
+    return scores
+
+
 def test_the_whole_grid_on_repeated_and_dependent_features_is_that_of_scikit_learn():
     """Equal eigenvalues and zero ones, at every alpha: differences of them are what the residuals divide by."""
     x, y = problem(60, 8, seed=4)
@@ -49,12 +60,7 @@ def test_the_whole_grid_on_repeated_and_dependent_features_is_that_of_scikit_lea
     wide = np.concatenate([x, x[:, :3], x @ np.ones((8, 2))], axis=1)  # and some zero
     for features in (q, wide):
         fit = fit_path(torch.from_numpy(features), y, ALPHAS[4:], folds=3, seed=1, standardise=False)
-        expected = np.zeros_like(fit.scores)
-        for held in np.array_split(np.random.default_rng(1).permutation(60), 3):
-            kept = np.setdiff1d(np.arange(60), held)
-            for i, alpha in enumerate(ALPHAS[4:]):
-                predicted = Ridge(alpha, solver="svd").fit(features[kept], y[kept]).predict(features[held])
-                expected[i] += r2_score(y[held], predicted, multioutput="raw_values") / 3
+        expected = grid_of_scikit_learn(features, y, ALPHAS[4:], folds=3, seed=1)
         np.testing.assert_allclose(fit.scores, expected, rtol=1e-5, atol=1e-7)
 
 
@@ -69,12 +75,7 @@ def test_few_samples_cost_their_number_and_are_fitted_as_scikit_learn_does(stand
     assert max(sizes) == 40 and fit.weights.shape == (300, 3)
     spread = x.std(0) if standardise else np.ones(300)
     z = (x - x.mean(0)) / np.where(spread > 0, spread, 1)
-    expected = np.zeros_like(fit.scores)
-    for held in np.array_split(np.random.default_rng(3).permutation(40), 4):
-        kept = np.setdiff1d(np.arange(40), held)
-        for i, alpha in enumerate(ALPHAS[8:]):
-            predicted = Ridge(alpha, solver="svd").fit(z[kept], y[kept]).predict(z[held])
-            expected[i] += r2_score(y[held], predicted, multioutput="raw_values") / 4
+    expected = grid_of_scikit_learn(z, y, ALPHAS[8:], folds=4, seed=3)
     np.testing.assert_allclose(fit.scores, expected, rtol=1e-5, atol=1e-7)
     for target in range(3):
         oracle = Ridge(fit.alphas[target], solver="svd").fit(z, y[:, target])

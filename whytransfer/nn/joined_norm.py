@@ -66,13 +66,14 @@ def average_statistics(module: nn.Module) -> None:
 def normalise_jointly(norm: _BatchNorm, x: Tensor) -> Tensor:
     """Batch norm in training by the statistics of x (B, C, ...) of all processes; running ones move as for one."""
     assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
+    y: Tensor
     y, mean, variance, count = _Joined.apply(x, norm.weight, norm.bias, norm.eps)
     with torch.no_grad():
         norm.running_mean.lerp_(mean.to(norm.running_mean), norm.momentum)
         norm.running_var.lerp_((variance * (count / (count - 1))).to(norm.running_var), norm.momentum)
         if norm.num_batches_tracked is not None:
             norm.num_batches_tracked.add_(1)
-    return y  # type: ignore[no-any-return]
+    return y
 
 
 class _Joined(torch.autograd.Function):

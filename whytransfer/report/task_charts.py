@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from whytransfer.figures import altair
@@ -40,15 +40,24 @@ def transfers(numbers: Sequence[Number]) -> list[Table]:
 
 def label_efficiency(numbers: Sequence[Number]) -> Any | None:
     """A panel per task that was run with several shares of its labels: score by share, bands are intervals."""
-    alt, by_task = altair(), dict[str, tuple[str, list[Point]]]()
+    by_task = dict[str, tuple[str, list[Point]]]()
     for table in transfers(numbers):
         first = table.columns[0].first.metric
         own = [n for column in table.columns if column.first.metric == first for n in column.cells.values()]
         if len({labels_percent(number) for number in own}) > 1:
             by_task[table.item] = axis(own[0]), [point(n, percent=labels_percent(n)) for n in own]
+    return _panels(numbers, by_task, _curve)
+
+
+def _panels(
+    numbers: Sequence[Number],
+    by_task: Mapping[str, tuple[str, list[Point]]],
+    drawn: Callable[[Sequence[Point], Mapping[str, Any], str], Any],
+) -> Any | None:
+    """{task: (title of the y axis, points)} side by side, backbones in the colours of the page; None without any."""
     channels = look(names_of(numbers), "color", "shape", points=[p for _, points in by_task.values() for p in points])
     panels = [
-        _curve(points, channels, y_title).properties(title=alt.Title(item))
+        drawn(points, channels, y_title).properties(title=altair().Title(item))
         for item, (y_title, points) in by_task.items()
     ]
     return beside(panels).resolve_scale(color="shared", shape="shared") if panels else None
@@ -148,7 +157,7 @@ def _pretrainings(numbers: Sequence[Number]) -> list[Number]:
 def score_for_time(numbers: Sequence[Number]) -> Any | None:
     """A panel per task: score by the minutes of pretraining; random weights took none, fusions those of all members."""
     minutes = {n.backbone: n.value / 60 for n in _pretrainings(numbers) if n.metric == "seconds"}
-    alt, by_task = altair(), dict[str, tuple[str, list[Point]]]()
+    by_task = dict[str, tuple[str, list[Point]]]()
     for table in transfers(numbers):
         column = main_column(table)
         both = {b: sum(minutes.get(m, math.nan) for m in members) for b, members in fusions(column.cells).items()}
@@ -156,12 +165,7 @@ def score_for_time(numbers: Sequence[Number]) -> Any | None:
         points = [point(n, minutes=known[b]) for b, n in column.cells.items() if math.isfinite(known.get(b, math.nan))]
         if len(points) > 1:
             by_task[table.item] = axis(column.first), points
-    channels = look(names_of(numbers), "color", "shape", points=[p for _, points in by_task.values() for p in points])
-    panels = [
-        _for_time(points, channels, y_title).properties(title=alt.Title(item))
-        for item, (y_title, points) in by_task.items()
-    ]
-    return beside(panels).resolve_scale(color="shared", shape="shared") if panels else None
+    return _panels(numbers, by_task, _for_time)
 
 
 def _for_time(points: Sequence[Point], channels: Mapping[str, Any], y_title: str) -> Any:
