@@ -101,7 +101,7 @@ def transfer(**settings: Any) -> list[Any]:
 
     transfer(backbone=["runs/mine"], task="knn", train="data/train", test="data/val", out="results/mine")[0].value
     """
-    return list(TransferSettings.called(run, settings))
+    return TransferSettings.called(lambda s: list(run(s)), settings)
 
 
 def run(s: TransferSettings) -> Iterator[Any]:
