@@ -78,6 +78,11 @@ class Settings(BaseModel):
         with progress.quietly(s.quiet):
             return work(s)
 
+    @classmethod
+    def called_for_all(cls, work: Callable[[Self], Iterable[T]], settings: Mapping[str, Any]) -> list[T]:
+        """`called` for work that yields as it goes: it is quiet until the last."""
+        return cls.called(lambda s: list(work(s)), settings)
+
 
 def _in_a_line(error: Mapping[str, Any], known: Iterable[str]) -> str:
     """The setting, what is wrong with it and what was given; the near names of one that does not exist."""

@@ -101,7 +101,7 @@ def diagnose_complementarity(**settings: Any) -> list[Any]:
 
     diagnose_complementarity(backbone=["runs/a", "runs/b"], train="train", test="val", out="fusion")[0].value
     """
-    return list(DiagnoseComplementaritySettings.called(run, settings))
+    return DiagnoseComplementaritySettings.called_for_all(run, settings)
 
 
 def run(s: DiagnoseComplementaritySettings) -> Iterator[Any]:

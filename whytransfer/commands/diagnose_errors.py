@@ -74,7 +74,7 @@ def diagnose_errors(**settings: Any) -> list[Any]:
 
     diagnose_errors(truth="truth.json", detections=["a.json", "b.json"], out="errors")[0].value
     """
-    return list(DiagnoseErrorsSettings.called(run, settings))
+    return DiagnoseErrorsSettings.called_for_all(run, settings)
 
 
 def run(s: DiagnoseErrorsSettings) -> Iterator[Any]:

@@ -98,7 +98,7 @@ def diagnose_invariance(**settings: Any) -> list[Any]:
 
     diagnose_invariance(backbone="runs/mine", images="scenes:2000", out="why")[0].value
     """
-    return list(DiagnoseInvarianceSettings.called(run, settings))
+    return DiagnoseInvarianceSettings.called_for_all(run, settings)
 
 
 def run(s: DiagnoseInvarianceSettings) -> Iterator[Any]:

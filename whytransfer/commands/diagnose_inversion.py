@@ -70,7 +70,7 @@ def diagnose_inversion(**settings: Any) -> list[Any]:
 
     diagnose_inversion(backbone=["runs/mine"], images="photos/", budget=0.1, out="inverted")[0].value
     """
-    return list(DiagnoseInversionSettings.called(run, settings))
+    return DiagnoseInversionSettings.called_for_all(run, settings)
 
 
 def run(s: DiagnoseInversionSettings) -> Iterator[Any]:

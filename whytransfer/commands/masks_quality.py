@@ -39,7 +39,7 @@ class MasksQualitySettings(Settings):
 
 def masks_quality(**settings: Any) -> list[Any]:
     """Score regions; keywords are the fields of MasksQualitySettings. Returns the Result records, the mean first."""
-    return list(MasksQualitySettings.called(run, settings))
+    return MasksQualitySettings.called_for_all(run, settings)
 
 
 def run(s: MasksQualitySettings) -> Iterator[Any]:

@@ -101,7 +101,7 @@ def transfer(**settings: Any) -> list[Any]:
 
     transfer(backbone=["runs/mine"], task="knn", train="data/train", test="data/val", out="results/mine")[0].value
     """
-    return TransferSettings.called(lambda s: list(run(s)), settings)
+    return TransferSettings.called_for_all(run, settings)
 
 
 def run(s: TransferSettings) -> Iterator[Any]:
