@@ -7,7 +7,8 @@ Minutes    30 on one core, nearly all of them MCG's; --small: one minute, three 
 Expect     MCG > Felzenszwalb > grid [Henaff 2021 and the papers it cites]
 
 FOLDER holds bsds500_subset and coco128. MCG's ranking learns on BSDS's val and on COCO's train2017, never on the images
-that are scored. Engines were not tuned on either set. Running the command again goes on where it was stopped.
+that are scored. Engines were not tuned on either set. Each is compared, paired, with the first of --engines. What is kept
+is not measured again.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
-        "--engines", nargs="+", default=["grid:3", "grid:5", "grid:10", "felzenszwalb", "mcg", "learned"]
+        "--engines", nargs="+", default=["felzenszwalb", "grid:3", "grid:5", "grid:10", "mcg", "learned"]
     )
     parser.add_argument("--small", action="store_true", help="three generated scenes")
     a = parser.parse_args()
@@ -39,20 +40,20 @@ def main() -> None:
         sets = {"scenes": ["scenes:3:1:96", "annotated", "scenes:3:2:96", "annotated"]}
     a.out.mkdir(parents=True, exist_ok=True)
     for data, (images, truth, learn_on, learn_truth) in sets.items():
-        for name in a.engines:
-            kept, engine = a.out / f"{data}-{name.replace(':', '-')}.jsonl", name
-            if name == "learned":
-                ranking = a.out / f"{data}.ranking"
-                if not (ranking.exists() or kept.exists()):
-                    whytransfer.rank_masks(images=str(learn_on), truth=str(learn_truth), out=ranking)
-                engine = f"mcg:{ranking}"
-            if not kept.exists():
-                found = whytransfer.masks_quality(images=str(images), truth=str(truth), engine=engine)
-                lines = "".join(json.dumps(dataclasses.asdict(r), sort_keys=True) + "\n" for r in found)
-                atomic_write(kept, lambda file, lines=lines: file.write(lines.encode()))
-            best = json.loads(kept.read_text().splitlines()[0])
-            interval = f"[{best['low']:.2f}, {best['high']:.2f}]"
-            print(f"{data:8} {engine:24} {best['metric']} {best['value']:.2f} % {interval} n {best['n']}", flush=True)
+        kept, engines = a.out / f"{data}.jsonl", list(a.engines)
+        if "learned" in engines:
+            ranking = a.out / f"{data}.ranking"
+            if not (ranking.exists() or kept.exists()):
+                whytransfer.rank_masks(images=str(learn_on), truth=str(learn_truth), out=ranking)
+            engines[engines.index("learned")] = f"mcg:{ranking}"
+        if not kept.exists():
+            found = whytransfer.masks_quality(images=str(images), truth=str(truth), engine=engines)
+            lines = "".join(json.dumps(dataclasses.asdict(r), sort_keys=True) + "\n" for r in found)
+            atomic_write(kept, lambda file, lines=lines: file.write(lines.encode()))
+        for row in map(json.loads, kept.read_text().splitlines()):
+            if row["metric"] in ("best overlap", "best overlap, difference"):
+                ends = f"[{row['low']:.2f}, {row['high']:.2f}]"
+                print(f"{data:8} {row['model']:40} {row['value']:.2f} {row['unit']} {ends} n {row['n']}", flush=True)
 
 
 if __name__ == "__main__":

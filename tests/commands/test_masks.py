@@ -77,6 +77,25 @@ def test_quality_of_a_store_and_of_an_engine_are_the_same_results(tmp_path, caps
     assert {r.value for r in perfect} == {100.0}
 
 
+def test_engines_are_compared_with_the_first_on_the_same_images(tmp_path, capsys):
+    images = "scenes:12:0:48"
+    whytransfer.make_masks(images=images, engine="grid:2", out=tmp_path / "s", workers=1)
+    found = whytransfer.masks_quality(
+        images=images, engine=["grid:4", "annotated"], masks=tmp_path / "s", truth="annotated"
+    )
+    (four,), (perfect,), (two,) = (
+        [r for r in found if r.metric == "best overlap" and r.model == name]
+        for name in ("grid:4", "annotated", str(tmp_path / "s"))
+    )
+    above, below = [r for r in found if r.metric == "best overlap, difference"]
+    assert [above.model, below.model] == ["annotated - grid:4", f"{tmp_path / 's'} - grid:4"]
+    assert above.value == pytest.approx(100 - four.value) and below.value == pytest.approx(two.value - four.value)
+    # the truth is the same at every draw, so the difference is as unsure as grid:4 alone, on the same draws
+    assert (above.low, above.high) == pytest.approx((100 - four.high, 100 - four.low)) and above.unit == "points"
+    assert call("masks", "quality", f"--images={images}", "--engine", "grid:4", "grid:2", "--truth=annotated") == 0
+    assert "grid:2 - grid:4" in capsys.readouterr().out
+
+
 def test_images_without_annotation_are_left_out_and_counted(photos, tmp_path, capsys):
     (tmp_path / "maps").mkdir()
     for name in ("0", "1"):
@@ -111,7 +130,7 @@ def test_images_without_annotation_are_left_out_and_counted(photos, tmp_path, ca
         (["masks", "--images=IN", "--out=OUT", "--on=ray", "--workers=2"], "--workers is for this machine"),
         (["masks", "--images=IN", "--out=OUT", "--allow-missing"], "--allow-missing is for --engine annotated"),
         (["masks", "--images=IN", "--out=OUT", "--workers=0"], "workers: Input should be greater than or equal to 1"),
-        (["masks", "quality", "--images=IN", "--truth=annotated"], "give either --engine"),
+        (["masks", "quality", "--images=IN", "--truth=annotated"], "give --engine"),
         (["masks", "quality", "--images=IN", "--engine=grid", "--truth=grid"], "--truth grid: what people drew is"),
         (["masks", "quality", "--images=IN", "--engine=grid", "--truth=annotated"], "an object in annotated: give"),
         (["masks", "quality", "--images=IN", "--masks=OUT", "--truth=annotated"], "is no store of regions"),

@@ -218,6 +218,8 @@ def test_means_are_over_seeds_with_students_t():
     ("transfer: {train: no/where, test: scenes:8}", "class/a/0: train: .*no/where"),
     ("backbones: {a: no/weights.pth}", "class/a/0: backbone: there is no such file or folder as no/weights.pth"),
     ("backbones: {a: random:resnet19}", "resnet19"),
+    ("diagnoses: {m: {diagnose: masks, images: scenes:8, truth: annotated, engine: [grid, 'grid:2']}}",
+     "m: .*of one engine or one folder of regions, got .*'grid', 'grid:2'.*write one diagnosis for each"),
 ])  # fmt: skip
 def test_bad_input_is_refused_before_anything_runs(tmp_path: Path, change: str, said: str):
     import yaml

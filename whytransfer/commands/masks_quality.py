@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from whytransfer.commands.common import Settings, interval_text, print_json, print_table
+from pydantic import BeforeValidator
+
+from whytransfer.commands.common import Names, Settings, interval_text, one_is_enough, print_json, print_table
 from whytransfer.errors import InputError
 
 
@@ -19,8 +21,12 @@ class MasksQualitySettings(Settings):
     intervals over images. Images that the truth does not know are left out and counted. Where several people segmented
     an image (BSDS), every segment of each counts as an object. [Pont-Tuset 2017, J_i]
 
+    Several engines are measured on the same images, and each is compared with the first: the difference of their means,
+    paired, its interval over images.
+
     Examples:
       whytransfer masks quality --images images/val/ --engine felzenszwalb --truth annotated:groundTruth/val
+      whytransfer masks quality --images images/val/ --engine grid:5 felzenszwalb mcg --truth annotated:groundTruth/val
       whytransfer masks quality --images val2017/ --masks regions/ --truth annotated:instances_val2017.json --json
     """
 
@@ -29,9 +35,9 @@ class MasksQualitySettings(Settings):
     truth: str
     """annotated (the set's own masks) or annotated:PATH: COCO json, VOC or CamVid PNG folder, BSDS .mat folder, ...
     annotated:PATH:void=11 names the values of a PNG folder that are no region (11 in CamVid)."""
-    engine: str | None = None
-    """Make regions now by this engine: grid:5, felzenszwalb, ..."""
-    masks: Path | None = None
+    engine: Names = ()
+    """Make regions now by this engine: grid:5, felzenszwalb, ... Several are compared with the first."""
+    masks: Annotated[tuple[Path, ...], BeforeValidator(one_is_enough)] = ()
     """Or take those that `whytransfer masks` kept here: faster for a slow engine, as quality works in one process."""
     seed: int = 0
     """Decides the bootstrap draws."""
@@ -43,47 +49,38 @@ def masks_quality(**settings: Any) -> list[Any]:
 
 
 def run(s: MasksQualitySettings) -> Iterator[Any]:
-    """Wire the settings to objects; yields the mean over all objects, then one Result per class."""
-    import numpy as np
-
-    from whytransfer import progress
+    """Wire the settings to objects; yields each engine's mean over all objects, then per class; then differences."""
     from whytransfer.commands.data import opened
-    from whytransfer.commands.regions import nothing_drawn, what_people_drew
-    from whytransfer.masks.quality import measure
+    from whytransfer.commands.regions import what_people_drew
 
     truth = what_people_drew(s.truth)
     images = opened(s.images)
-    regions_of, recipe = _regions(s, images)
-    found, unknown = [], 0
-    with progress.bar(f"quality on {images.name}", len(images)) as update:
-        for i, covered in measure(images, regions_of, truth):
-            update(i + 1)
-            unknown += covered is None
-            found += [] if covered is None else [covered]
-    if not found:
-        raise nothing_drawn(len(images), images, s.truth)
-    overlaps = np.concatenate([covered.overlaps for covered in found])
-    where = np.repeat(np.arange(len(found)), [len(covered.overlaps) for covered in found])
-    classes = np.concatenate([covered.classes for covered in found])
-    origin = {"recipe": recipe, "truth": s.truth, "images": s.images, "images_without_object": unknown}
-    origin["regions_per_image"] = float(np.mean([covered.regions for covered in found]))
-    model = s.engine or str(s.masks)
-    for name, chosen in _groups(classes, truth, images):
-        yield _result(overlaps[chosen], where[chosen], len(found), name, model, images.name, origin, s.seed)
+    regions = list(_regions(s, images))  # all of them known before the first is measured
+    measured = [(name, _Measured(s, images, truth, of, recipe)) for name, of, recipe in regions]
+    for name, found in measured:
+        for group, chosen in _groups(found.classes, truth, images):
+            yield found.mean(name, f"best overlap of {group}" if group else "best overlap", chosen)
+    for name, found in measured[1:]:
+        yield found.less(measured[0][1], f"{name} - {measured[0][0]}")
 
 
-def _regions(s: MasksQualitySettings, images: Any) -> tuple[Callable[[int, Any], Any], str]:
-    """What gives the regions of an image, kept or made now, and the recipe they were made by."""
+def _regions(s: MasksQualitySettings, images: Any) -> Iterator[tuple[str, Callable[[int, Any], Any], str]]:
+    """(name, what gives the regions of an image, kept or made now, the recipe they were made by) of each asked for."""
     from whytransfer.masks import RegionStore, open_engine
     from whytransfer.masks.quality import from_store
 
-    if s.masks and not s.engine:
-        store = RegionStore.open(s.masks)
-        return from_store(store, images), store.recipe
-    if s.engine and not s.masks:
-        engine = open_engine(s.engine)
-        return lambda _, sample: engine(sample), engine.recipe
-    raise InputError("give either --engine, to make regions now, or --masks, the folder of regions made before")
+    if not (s.engine or s.masks):
+        raise InputError("give --engine, to make regions now, or --masks, the folder of regions made before")
+    for name in s.engine:
+        engine = open_engine(name)
+        yield name, _made_by(engine), engine.recipe
+    for folder in s.masks:
+        store = RegionStore.open(folder)
+        yield str(folder), from_store(store, images), store.recipe
+
+
+def _made_by(engine: Any) -> Callable[[int, Any], Any]:
+    return lambda _, sample: engine(sample)
 
 
 def _groups(classes: Any, truth: Any, images: Any) -> Iterator[tuple[str, Any]]:
@@ -95,47 +92,82 @@ def _groups(classes: Any, truth: Any, images: Any) -> Iterator[tuple[str, Any]]:
         yield truth.class_name(label, images), classes == label
 
 
-def _result(
-    overlaps: Any, where: Any, images: int, name: str, model: str, data: str, origin: dict[str, Any], seed: int
-) -> Any:
-    """The mean over objects in %, with its interval over images."""
+class _Measured:
+    """The best overlaps that one engine's regions have with the objects of a set, and the Results that they make."""
+
+    def __init__(
+        self, s: MasksQualitySettings, images: Any, truth: Any, regions_of: Callable[..., Any], recipe: str
+    ) -> None:
+        import numpy as np
+
+        from whytransfer import progress
+        from whytransfer.commands.regions import nothing_drawn
+        from whytransfer.masks.quality import measure
+
+        found, unknown = [], 0
+        with progress.bar(f"quality of {recipe.split()[0]} on {images.name}", len(images)) as update:
+            for i, covered in measure(images, regions_of, truth):
+                update(i + 1)
+                unknown += covered is None
+                found += [] if covered is None else [covered]
+        if not found:
+            raise nothing_drawn(len(images), images, s.truth)
+        self.overlaps = np.concatenate([covered.overlaps for covered in found])
+        self.classes = np.concatenate([covered.classes for covered in found])
+        self._image = np.repeat(np.arange(len(found)), [len(covered.overlaps) for covered in found])
+        self._images, self._data, self._seed = len(found), images.name, s.seed
+        self._origin = {"recipe": recipe, "truth": s.truth, "images": s.images, "images_without_object": unknown}
+        self._origin["regions_per_image"] = float(np.mean([covered.regions for covered in found]))
+
+    def mean(self, name: str, metric: str, chosen: Any) -> Any:
+        """The mean over the chosen objects in %, with its interval over images."""
+        from whytransfer.tasks.bootstrap import interval
+
+        sums = self._sums(chosen)
+        overlaps, with_it = self.overlaps[chosen], int((sums[:, 1] > 0).sum())
+        ends = interval(sums, _mean, seed=self._seed) if with_it > 1 else (None, None)  # one image has no spread
+        counted = {"objects": len(overlaps), "objects_covered_by_half": int((overlaps >= 0.5).sum())}
+        return self._result(name, metric, float(100 * overlaps.mean()), "%", with_it, ends, counted)
+
+    def less(self, first: _Measured, name: str) -> Any:
+        """By how many points the mean over all objects is above that of other regions of the same images."""
+        from whytransfer.tasks.bootstrap import paired_difference
+
+        everything = slice(None)
+        value, *ends = paired_difference(self._sums(everything), first._sums(everything), _mean, seed=self._seed)
+        counted = {"objects": len(self.overlaps), "first": first._origin["recipe"]}
+        found = tuple(ends) if self._images > 1 else (None, None)
+        return self._result(name, "best overlap, difference", value, "points", self._images, found, counted)
+
+    def _sums(self, chosen: Any) -> Any:
+        """(images, 2) sum of best overlaps and number of the chosen objects of each image."""
+        import numpy as np
+
+        sums = np.zeros((self._images, 2))
+        counted = np.stack([self.overlaps, np.ones_like(self.overlaps)], axis=1)[chosen]
+        np.add.at(sums, self._image[chosen], counted)
+        return sums
+
+    def _result(
+        self, name: str, metric: str, value: float, unit: str, n: int, ends: tuple[Any, ...], more: dict[str, Any]
+    ) -> Any:
+        from whytransfer.records import Result
+        from whytransfer.runs import command_line, versions
+
+        low, high = ends
+        return Result(
+            model=name, data=self._data, task="mask quality", metric=metric, value=value, unit=unit,
+            direction="higher", n=n, seed=self._seed, low=low, high=high,
+            provenance={**self._origin, **more, "command": command_line(), "versions": versions()},
+        )  # fmt: skip
+
+
+def _mean(totals: Any) -> Any:
+    """(..., 2) sums of overlaps and of objects -> (...,) mean overlap in %, nan without an object."""
     import numpy as np
 
-    from whytransfer.records import Result
-    from whytransfer.runs import command_line, versions
-    from whytransfer.tasks.bootstrap import interval
-
-    counted = np.stack([overlaps, np.ones_like(overlaps)], axis=1)  # (O, 2)
-    sums = np.zeros((images, 2))
-    np.add.at(sums, where, counted)
-
-    def mean(totals: Any) -> Any:
-        return np.divide(
-            100 * totals[..., 0], totals[..., 1], out=np.full(totals.shape[:-1], np.nan), where=totals[..., 1] > 0
-        )
-
-    with_it = int((sums[:, 1] > 0).sum())
-    low, high = interval(sums, mean, seed=seed) if with_it > 1 else (None, None)  # one image has no spread
-    return Result(
-        model=model,
-        data=data,
-        task="mask quality",
-        metric=f"best overlap of {name}" if name else "best overlap",
-        value=float(100 * overlaps.mean()),
-        unit="%",
-        direction="higher",
-        n=with_it,
-        seed=seed,
-        low=low,
-        high=high,
-        provenance={
-            **origin,
-            "objects": len(overlaps),
-            "objects_covered_by_half": int((overlaps >= 0.5).sum()),
-            "command": command_line(),
-            "versions": versions(),
-        },
-    )
+    none = np.full(totals.shape[:-1], np.nan)
+    return np.divide(100 * totals[..., 0], totals[..., 1], out=none, where=totals[..., 1] > 0)
 
 
 def show(s: MasksQualitySettings) -> None:
@@ -144,9 +176,12 @@ def show(s: MasksQualitySettings) -> None:
     if s.as_json:
         print_json([dataclasses.asdict(result) for result in results])
         return
-    rows = [[r.metric, f"{r.value:.2f} {r.unit}", interval_text(r), r.provenance["objects"], r.n] for r in results]
-    print_table(f"{s.engine or s.masks} on {s.images}", ["metric", "mean", "95 % interval", "objects", "images"], rows)
-    first = results[0].provenance
-    print(f"{first['regions_per_image']:.1f} regions per image; {first['recipe']}")
-    if first["images_without_object"]:
-        print(f"{first['images_without_object']:,} images without an annotated object left out")
+    rows = [
+        [r.model, r.metric, f"{r.value:.2f} {r.unit}", interval_text(r), r.provenance["objects"], r.n] for r in results
+    ]
+    print_table(f"regions of {s.images}", ["regions", "metric", "mean", "95 % interval", "objects", "images"], rows)
+    for r in results:
+        if r.metric == "best overlap":
+            print(f"{r.model}: {r.provenance['regions_per_image']:.1f} regions per image; {r.provenance['recipe']}")
+    if unknown := results[0].provenance["images_without_object"]:
+        print(f"{unknown:,} images without an annotated object left out")

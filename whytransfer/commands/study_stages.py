@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from whytransfer.commands.common import Settings
+from whytransfer.errors import InputError
 from whytransfer.study.cells import Cell, Stage
 
 UNUSED = Path("cell")  # stands for the folder of a cell where settings are only checked
@@ -151,7 +152,13 @@ def _check_complementarity(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _check_quality(settings: Mapping[str, Any]) -> dict[str, Any]:
     from whytransfer.commands.masks_quality import MasksQualitySettings
 
-    return _complete(MasksQualitySettings, settings)
+    complete = _complete(MasksQualitySettings, settings)
+    if len([*complete["engine"], *complete["masks"]]) != 1:
+        raise InputError(
+            f"engine: a diagnosis of masks in a study is of one engine or one folder of regions, got "
+            f"{[*complete['engine'], *complete['masks']]}: write one diagnosis for each"
+        )
+    return complete
 
 
 def _module_of(thing: Any) -> str:
@@ -191,7 +198,8 @@ def _modules_of_engine(spec: str) -> list[str]:
 
 
 def _modules_of_quality(settings: Mapping[str, Any]) -> list[str]:
-    return ["masks.quality", "masks.annotated", *_modules_of_engine(settings.get("engine") or "")]
+    engines = [module for spec in settings["engine"] for module in _modules_of_engine(spec)]
+    return ["masks.quality", "masks.annotated", *dict.fromkeys(engines)]
 
 
 def _fixed(*modules: str) -> Callable[[Mapping[str, Any]], Sequence[str]]:
@@ -309,7 +317,7 @@ def _effort_of_steps(cell: Cell, sizes: Mapping[str, int]) -> tuple[str, float]:
 def _effort_of_quality(cell: Cell, sizes: Mapping[str, int]) -> tuple[str, float]:
     """Unit: an image."""
     s = cell.settings
-    return f"quality of {s['engine'] or s['masks']} on {s['images']}", float(sizes[s["images"]])
+    return f"quality of {', '.join([*s['engine'], *s['masks']])} on {s['images']}", float(sizes[s["images"]])
 
 
 @functools.cache
