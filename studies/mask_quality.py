@@ -7,8 +7,8 @@ Minutes    30 on one core, nearly all of them MCG's; --small: one minute, three 
 Expect     MCG > Felzenszwalb > grid [Henaff 2021 and the papers it cites]
 
 FOLDER holds bsds500_subset and coco128. MCG's ranking learns on BSDS's val and on COCO's train2017, never on the images
-that are scored. Engines were not tuned on either set. Each is compared, paired, with the first of --engines. What is kept
-is not measured again.
+that are scored. Engines were not tuned on either set. Each is compared, paired, with the first of --engines. A set that
+was measured is not measured again.
 """
 
 from __future__ import annotations
