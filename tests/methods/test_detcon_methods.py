@@ -101,6 +101,15 @@ def test_one_view_contrasts_the_halves_of_a_region():
     assert not torch.equal(halves(method, v)[1].cells, one.cells)
 
 
+def test_one_views_halves_are_even_and_owe_nothing_to_which_regions_were_drawn():
+    method, v = made("detcon-s-one-view"), views(batch=64)
+    v.regions[0].zero_()  # one region, which owns every cell
+    drawn = chances(5, method.seed, 0, v.index, 0) < 0.5
+    coins = halves(method, v)[1].cells[:, 0].bool()  # (64, 36)
+    assert abs(float(coins.double().mean()) - 0.5) < 4 * 0.5 / coins.numel() ** 0.5  # four standard errors
+    assert 0.3 < float((coins[:, :5] == drawn).double().mean()) < 0.7  # of 320: 0.5, give or take 0.03
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_reach_all_that_is_trained_and_no_target(name):
     method = made(name)

@@ -38,6 +38,13 @@ def test_the_loss_is_the_one_of_a_slow_loop(name):
     assert float(method.loss(v)["loss"]) == pytest.approx(total, rel=1e-9)
 
 
+def test_the_small_presets_vectors_do_not_lie_on_one_point():
+    method, v = made("supcon-small"), views(batch=16)
+    z = method.projector(method.backbone(v.images[0]).vector)
+    torch.testing.assert_close(z.mean(0), torch.zeros(4, dtype=torch.float64))
+    torch.testing.assert_close(z.var(0, correction=0), torch.ones(4, dtype=torch.float64), rtol=0.05, atol=0)
+
+
 def test_classes_of_one_image_each_leave_simclrs_loss():
     method, v = made(), labelled(views(batch=5), [0, 1, 2, 3, 4])
     other = copy.deepcopy(method).requires_grad_(False)

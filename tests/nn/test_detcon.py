@@ -163,6 +163,20 @@ def test_cut_anchors_see_the_keys_of_their_part_only(cut):
     torch.testing.assert_close(detcon(*vectors, *ids, cut=cut), expected)
 
 
+def test_a_part_may_be_the_batches_of_some_processes(monkeypatch):
+    vectors, ids = rows(batch=8)
+    ids[1][5] = -1
+    keys = torch.nn.functional.normalize(torch.stack(vectors[2:], dim=1), dim=-1)
+    of_all = {torch.float64: keys, torch.int64: torch.stack(ids, dim=1)}
+    module, total = sys.modules[detcon.__module__], 0.0
+    monkeypatch.setattr(module, "gather", lambda mine: of_all[mine.dtype])
+    for rank in range(4):  # of two images each, and two processes make a part
+        monkeypatch.setattr(module, "world", lambda rank=rank: (rank, 4))
+        here = slice(2 * rank, 2 * rank + 2)
+        total = total + detcon(*(x[here] for x in vectors), *(i[here] for i in ids), cut=2) / 4
+    torch.testing.assert_close(total, slow(*vectors, *ids, peers=lambda b, g: b // 4 == g // 4))
+
+
 def test_what_cannot_be_computed_is_refused():
     vectors, ids = rows(batch=6)
     with pytest.raises(InputError, match="keys of 6 images .6 per process. cannot be cut into 4 equal parts"):
