@@ -1,6 +1,7 @@
 """`whytransfer masks` and `masks quality` from the command line, and as functions."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -9,10 +10,10 @@ from PIL import Image
 
 import whytransfer
 from whytransfer.commands import masks
-from whytransfer.commands.masks import projection, projection_hours
+from whytransfer.commands.masks import MasksSettings, projection, projection_hours
 from whytransfer.errors import InputError
 from whytransfer.images import open_images
-from whytransfer.masks import RegionStore, making
+from whytransfer.masks import ENGINES, RegionStore, making
 
 
 def test_masks_are_made_once_and_the_projection_is_printed(photos, tmp_path, capsys):
@@ -150,3 +151,8 @@ def test_help_teaches_with_examples(capsys, command):
     assert "Examples:" in text and f"whytransfer {command}" in text and "--json" in text
     assert call("--help") == 0
     assert f"  {command:15}" in capsys.readouterr().out
+
+
+def test_the_help_lists_the_engines_that_there_are():
+    listed, _, _ = (MasksSettings.__doc__ or "").partition("Examples:")
+    assert set(re.findall(r"^ {6}([a-z-]+)", listed, re.MULTILINE)) == set(ENGINES)
