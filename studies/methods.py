@@ -1,7 +1,7 @@
 """Which pretraining method is the best start, when all see the same pictures equally often?
 
-Question   On tiny_imagenet_40 (64 px, 40 classes), ResNet-18: the small preset of every method, and the papers' settings
-           (queues that fit), read out on its own val images and on caltech101_128. DetCon's regions are of at least 100
+Question   On tiny_imagenet_40 (64 px, 40 classes), ResNet-18: the small presets of the methods and the papers' settings
+           (queues that fit), read out on its own val images and on caltech101_128. DetCon's regions have at least 100
            of the 4,096 pixels.
 Command    uv run python studies/methods.py --data FOLDER --out runs/methods [--seeds 0 1 2] [--models simclr-small ...]
 Minutes    at 15 epochs about 15 per model and seed on one core (bf16), twice that where both views take gradients;
