@@ -4,7 +4,7 @@ Question   Mean best overlap (IoU, %) of grids, Felzenszwalb and MCG, ranked by 
            BSDS500's test images against all human segmentations and on COCO's val2017 against instances.
 Command    uv run --extra masks python studies/mask_quality.py --data FOLDER --out runs/quality
 Minutes    30 on one core, nearly all of them MCG's; --small: one minute, three generated scenes
-Expect     MCG > Felzenszwalb > grid [Henaff 2021 and the papers it cites]
+Expect     MCG > Felzenszwalb > grid [Henaff 2021 and the papers it cites], where they have about as many regions
 
 FOLDER holds bsds500_subset and coco128. MCG's ranking learns on BSDS's val and on COCO's train2017, never on the images
 that are scored. Engines were not tuned on either set. Each is compared, paired, with the first of --engines. A set that
@@ -21,14 +21,16 @@ from pathlib import Path
 import whytransfer
 from whytransfer.files import atomic_write
 
+ENGINES = (
+    "felzenszwalb", "felzenszwalb-opencv", "felzenszwalb:500,1000,1500", "grid:3", "grid:5", "grid:10", "mcg", "learned"
+)  # fmt: skip
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument(
-        "--engines", nargs="+", default=["felzenszwalb", "grid:3", "grid:5", "grid:10", "mcg", "learned"]
-    )
+    parser.add_argument("--engines", nargs="+", default=ENGINES)
     parser.add_argument("--small", action="store_true", help="three generated scenes")
     a = parser.parse_args()
     bsds, coco = a.data / "bsds500_subset", a.data / "coco128"
