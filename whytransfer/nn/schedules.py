@@ -27,7 +27,7 @@ class Training:
     # the learning rate over time
     schedule: Literal["cosine", "step"] = "cosine"
     changes_every: Literal["epoch", "step"] = "step"  # the warm-up always moves at each step
-    warmup_epochs: float = 0.0  # linear from 0, reaching the peak at its last step
+    warmup_epochs: float = 0.0  # linear: peak / steps at its first step (official codes: 0), the peak at its last
     milestones: tuple[float, ...] = (0.6, 0.8)  # step schedule: shares of all epochs after which it drops
     drop: float = 0.1  # step schedule: factor of each drop
     # the amount
