@@ -106,7 +106,7 @@ def test_images_without_annotation_are_left_out_and_counted(photos, tmp_path, ca
             )
     given = [f"--images={photos / 'cat'}", "--engine=grid:2", f"--truth=annotated:{tmp_path / 'maps'}"]
     assert call("masks", "quality", *given) == 0
-    assert "2 images without an annotated object left out" in capsys.readouterr().out
+    assert "left out: 2 images without an annotated object" in capsys.readouterr().out
     with pytest.raises(InputError, match="image 2.jpg has no masks"):
         whytransfer.make_masks(
             images=str(photos / "cat"), engine=f"annotated:{tmp_path / 'maps'}", out=tmp_path / "s", workers=1

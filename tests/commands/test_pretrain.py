@@ -110,6 +110,8 @@ def test_a_run_that_only_warms_up_is_said(capsys):
     assert "the warm-up is 10 epochs long and the run 5, so the learning rate only rises" in capsys.readouterr().err
     card.say_if_all_is_warm_up(ten, 5, images=8)
     assert "the run 2.5, so" in capsys.readouterr().err
+    card.say_if_all_is_warm_up(dataclasses.replace(ten, warmup_epochs=1.0), 1, images=8)
+    assert "the warm-up is 1 epoch long and the run 0.5, so" in capsys.readouterr().err
     for longer in (dataclasses.replace(ten, epochs=11), dataclasses.replace(ten, warmup_epochs=0)):
         card.say_if_all_is_warm_up(longer, None, images=8)
     assert capsys.readouterr().err == ""

@@ -93,11 +93,11 @@ def say_the_plan(card: dict[str, Any], options: dict[str, Any], iterations: int 
     from whytransfer import progress
 
     c = card["config"]
-    length = f"{iterations} iterations" if iterations else f"{c['epochs']} epochs"
+    length = progress.several(iterations, "iteration") if iterations else progress.several(c["epochs"], "epoch")
     shown = {int: "{} {:,}", float: "{} {:g}"}
     decided = [shown[type(value)].format(name, value) for name, value in options.items() if type(value) in shown]
     parts = [
-        f"{card['method']}: {card['arch']} on {c['images']:,} images",
+        f"{card['method']}: {card['arch']} on {progress.several(c['images'], 'image')}",
         f"views {card['recipe']} of {card['size']} px",
         f"{length} at batch {c['batch']}",
         f"{c['optimizer']}, lr {c['lr']:.3g} ({c['schedule']}), weight decay {c['weight_decay']:g}",
@@ -146,9 +146,10 @@ def say_if_all_is_warm_up(training: Any, iterations: int | None, images: int) ->
 
     epochs = iterations / steps_per_epoch(images, training.batch) if iterations else training.epochs
     if training.warmup_epochs and training.warmup_epochs >= epochs:
+        warm_up = progress.several(training.warmup_epochs, "epoch")
         progress.say(
-            f"note: the warm-up is {training.warmup_epochs:g} epochs long and the run {epochs:.3g}, so the learning "
-            "rate only rises, from 0 to its peak at the very end. Choose a shorter --warmup-epochs, or a longer run."
+            f"note: the warm-up is {warm_up} long and the run {epochs:.3g}, so the learning rate only rises, from 0 to "
+            "its peak at the very end. Choose a shorter --warmup-epochs, or a longer run."
         )
 
 

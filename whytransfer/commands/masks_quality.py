@@ -172,6 +172,8 @@ def _mean(totals: Any) -> Any:
 
 def show(s: MasksQualitySettings) -> None:
     """Run and print the answer for people, or as JSON lines."""
+    from whytransfer.progress import several
+
     results = list(run(s))
     if s.as_json:
         print_json([dataclasses.asdict(result) for result in results])
@@ -184,4 +186,4 @@ def show(s: MasksQualitySettings) -> None:
         if r.metric == "best overlap":
             print(f"{r.model}: {r.provenance['regions_per_image']:.1f} regions per image; {r.provenance['recipe']}")
     if unknown := results[0].provenance["images_without_object"]:
-        print(f"{unknown:,} images without an annotated object left out")
+        print(f"left out: {several(unknown, 'image')} without an annotated object")
