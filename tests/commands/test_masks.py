@@ -1,6 +1,7 @@
 """`whytransfer masks` and `masks quality` from the command line, and as functions."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from whytransfer.commands import masks
 from whytransfer.commands.masks import projection, projection_hours
 from whytransfer.errors import InputError
 from whytransfer.images import open_images
-from whytransfer.masks import RegionStore, making
+from whytransfer.masks import ENGINES, RegionStore, making
 
 
 def test_masks_are_made_once_and_the_projection_is_printed(photos, tmp_path, capsys):
@@ -133,6 +134,7 @@ def test_images_without_annotation_are_left_out_and_counted(photos, tmp_path, ca
         (["masks", "quality", "--images=IN", "--truth=annotated"], "give --engine"),
         (["masks", "quality", "--images=IN", "--engine=grid", "--truth=grid"], "--truth grid: what people drew is"),
         (["masks", "quality", "--images=IN", "--engine=grid", "--truth=annotated"], "an object in annotated: give"),
+        (["masks", "quality", "--images=IN", "--engine=grid", "--truth=IN"], "say annotated:IN"),
         (["masks", "quality", "--images=IN", "--masks=OUT", "--truth=annotated"], "is no store of regions"),
     ],
 )  # fmt: skip
@@ -140,7 +142,14 @@ def test_bad_requests_name_what_to_do(photos, tmp_path, capsys, arguments, messa
     out = tmp_path / "out"
     assert call(*(a.replace("IN", str(photos)).replace("OUT", str(out)) for a in arguments)) == 2
     captured = capsys.readouterr()
-    assert message in captured.err and captured.out == "" and not out.exists()
+    assert message.replace("IN", str(photos)) in captured.err and captured.out == "" and not out.exists()
+
+
+def test_help_of_masks_names_every_engine_as_it_is_typed(capsys):
+    assert call("masks", "--help") == 0
+    named = {word.split(":")[0] for word in re.findall(r"[a-z][\w:-]+", capsys.readouterr().out)}
+    assert set(ENGINES) <= named
+    assert all(name in ENGINES for name in named if name.startswith("felzenszwalb"))
 
 
 @pytest.mark.parametrize("command", ["masks", "masks quality"])

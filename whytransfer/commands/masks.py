@@ -38,7 +38,8 @@ class MasksSettings(Settings):
       semantic                      the set's classes of pixels
       felzenszwalb:SCALE:MIN_SIZE   DetCon's (1000:1000 pixels when not given), equal to scikit-image's; several scales:
                                     500,1000,1500; 40 ms a photograph
-      felzenszwalb-skimage, -fast   scikit-image's own, slower; OpenCV's, whose segments differ
+      felzenszwalb-skimage, felzenszwalb-opencv
+                                    scikit-image's own; OpenCV's, whose segments differ; both slower
       mcg, mcg:FILE                 grouping of regions over several scales, overlapping, the best 16; seconds a
                                     photograph; FILE: its ranking, by `whytransfer masks rank`
 
