@@ -117,6 +117,14 @@ def test_a_run_that_only_warms_up_is_said(capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_small_groups_of_batch_norm_are_said(capsys):
+    card.say_how_small_groups_are(32, 2, 8)
+    assert "in 8 groups sees 2 images at a time" in (words := capsys.readouterr().err) and "or --splits 4." in words
+    for batch, splits in ((32, 8), (2, 1)):
+        card.say_how_small_groups_are(batch, 1, splits)
+    assert capsys.readouterr().err == ""
+
+
 def test_zero_weight_decay_and_warmup_are_wishes_too():
     asked = training_of(settings(weight_decay=0.0, warmup_epochs=0.0), Training("sgd", 0.1, warmup_epochs=5))
     assert asked.weight_decay == 0.0 and asked.warmup_epochs == 0.0
@@ -340,10 +348,12 @@ WATCHED = {**STANDING, "knn_queries": "val images", "knn_query_count": 500}
         ({**STANDING, "rank": 1.1}, STANDING, "collapsed: nearly one feature"),
         ({**STANDING, "rank": 3.1}, {**STANDING, "rank": 2.0}, "cannot be told from so few or so similar"),
         ({**STANDING, "spread": 0.001}, {**STANDING, "rank": 2.0}, "collapsed: nearly one feature"),
+        ({**STANDING, "loss": 0.0}, STANDING, "the loss was exactly 0, so the last steps taught nothing"),
         (STANDING, {}, "not watched"),
         ({}, STANDING, "not watched"),  # watched at first, continued with --no-monitor
     ],
 )  # fmt: skip
 def test_a_run_ends_with_its_standing_in_words(now, before, words):
     summary = pretrain._summary(Path("run"), {"loss": 1.0, "epoch": 3, "width": 512, "random": before, **now})
-    assert words in summary["standing"] and summary["run"] == "run" and summary["loss"] == 1.0
+    assert words in summary["standing"] and summary["run"] == "run" and summary["loss"] == now.get("loss", 1.0)
+    assert ("exactly 0" in words) == ("exactly 0" in summary["standing"])

@@ -13,6 +13,7 @@ NOT_IN_CONFIG = frozenset(
     | {"as_json", "quiet"}
 ) | {"images"}
 NOT_SAVED = ("out", "as_json", "quiet")  # of the settings that repeat a run
+FEW_IN_A_GROUP = 4  # images; the papers' groups have 32
 # the preset for small data that is nearest to a paper's method
 SMALL = {
     "moco-v1": "moco-v2-small",
@@ -150,6 +151,24 @@ def say_if_all_is_warm_up(training: Any, iterations: int | None, images: int) ->
         progress.say(
             f"note: the warm-up is {warm_up} long and the run {epochs:.3g}, so the learning rate only rises, from 0 to "
             "its peak at the very end. Choose a shorter --warmup-epochs, or a longer run."
+        )
+
+
+def say_how_small_groups_are(batch: int, parts: int, splits: int) -> None:
+    """A note where batch norm's groups (MoCo and what builds on it) hold too few images for their statistics.
+
+    Two values become 1 and -1 whatever they are; where maps are one pixel, features look collapsed for dozens of steps.
+    """
+    from whytransfer import progress
+
+    together = batch // parts
+    images = together // splits
+    if splits > 1 and images < FEW_IN_A_GROUP:
+        fit = (n for n in range(1, together + 1) if together % n == 0 and together // n >= FEW_IN_A_GROUP)
+        most = max(fit, default=1)
+        progress.say(
+            f"note: batch norm in {splits} groups sees {progress.several(images, 'image')} at a time, too few for its "
+            f"statistics, and features can look collapsed for many steps. Choose a larger --batch, or --splits {most}."
         )
 
 

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from whytransfer.commands.card import (
     make_card,
+    say_how_small_groups_are,
     say_if_all_is_warm_up,
     say_the_plan,
     say_what_changed,
@@ -179,6 +180,7 @@ def run(s: PretrainSettings) -> dict[str, Any]:
         say_the_plan(card, options, s.iterations)
         say_what_is_unusual(s, views.name, options, pixels)
         say_if_all_is_warm_up(training, s.iterations, len(pixels))
+        say_how_small_groups_are(training.batch, s.accumulate, options.get("splits") or 1)
         plan = Plan(training, training.epochs, training.batch, s.seed, s.accumulate, s.save_minutes, s.iterations)
         viewer = Viewer(views, s.size, s.seed, threads=s.threads, device=fabric.device)
         monitor = _monitor(s, pixels, val, fabric) if s.monitor else None
@@ -377,5 +379,7 @@ def _summary(out: Path, result: dict[str, Any]) -> dict[str, Any]:
         words = f"pair matching {pairs[0]:.1f} %{of}, random features {pairs[1]:.1f} % (no labels, so no kNN): "
         words += _than_random(*pairs)
     words += f"; {_health(result, random)}"
+    if result.get("loss") == 0:  # no region in both views, a bank that is not filled yet, one class
+        words += "; the loss was exactly 0, so the last steps taught nothing"
     randoms = {f"random_{k}": v for k, v in random.items()}
     return {"run": str(out), **summary, **randoms, "standing": words}
