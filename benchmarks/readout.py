@@ -12,7 +12,8 @@ Made-up features: 10,000 x 512, 40 classes, spectrum falling as a power law, ske
 accuracy is about 50 %. scikit-learn is LogisticRegression(max_iter=100), its default solver (lbfgs), on standardised
 features with as many threads. Seconds are wall-clock; processor seconds are printed too, for a machine that is busy.
 Scaled up means: mean seconds of a fit at the sampled Cs x 225, plus the measured last fit at our C.
-Ridge: both get the same standardised float64 features; the rounds alternate and the medians count.
+Ridge: both get the same standardised float64 features; the rounds alternate and the medians count. --count 19000 is
+MAFL's training set: the eigenbases cost the same for any number of samples, one fit of scikit-learn does not.
 Features: pictures of twice the size of the views, as the pixel cache holds them; rounds alternate, medians count.
 """
 
@@ -35,6 +36,8 @@ from whytransfer.tasks import ridge
 from whytransfer.tasks.features import extract
 from whytransfer.tasks.logistic import CS, fit_path, stratified_folds
 from whytransfer.views import eval_views
+
+REST_S = 0.1
 
 Data = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -85,10 +88,13 @@ def scikit_learn_warm(data: Data) -> tuple[float, float]:
 
 
 def in_turn(rounds: int, *works: Callable[[], object]) -> list[tuple[float, float]]:
-    """Median wall-clock and processor seconds of each piece of work; each runs once before anything is timed."""
+    """Median wall-clock and processor seconds of each piece of work; each runs once before anything is timed.
+
+    Between two of them is a rest: threads of linear algebra spin for a while where the last work left them.
+    """
     for work in works:
         work()
-    times = [[timed(work)[1:] for work in works] for _ in range(rounds)]
+    times = [[(time.sleep(REST_S), timed(work))[1][1:] for work in works] for _ in range(rounds)]
     return [tuple(np.median([row[k] for row in times], axis=0)) for k in range(len(works))]
 
 

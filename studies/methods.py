@@ -1,7 +1,8 @@
 """Which pretraining method is the best start, when all see the same pictures equally often?
 
-Question   On tiny_imagenet_40 (64 px, 40 classes), ResNet-18: the small preset of every method, and the papers' MoCo
-           and Exemplar with a queue that fits, read out on its own val images and on caltech101_128.
+Question   On tiny_imagenet_40 (64 px, 40 classes), ResNet-18: the small presets of the methods and the papers' settings
+           (queues that fit), read out on its own val images and on caltech101_128. DetCon's regions have at least 100
+           of the 4,096 pixels.
 Command    uv run python studies/methods.py --data FOLDER --out runs/methods [--seeds 0 1 2] [--models simclr-small ...]
 Minutes    at 15 epochs about 15 per model and seed on one core (bf16), twice that where both views take gradients;
            each model in a process of its own tells its own peak of memory; --small: minutes
@@ -35,6 +36,12 @@ MODELS = {
     "exemplar-v2": {"method": "exemplar-v2", "queue": 4096},
     "instdisc": {"method": "instdisc"},
     "supcon-queue": {"method": "supcon-queue", "queue": 4096},
+    "instdisc-softmax": {"method": "instdisc-softmax"},
+    "simclr": {"method": "simclr"},
+    "byol": {"method": "byol"},
+    "supcon": {"method": "supcon"},
+    "detcon-s-small": {"method": "detcon-s-small", "masks": "felzenszwalb:100"},
+    "detcon-b-small": {"method": "detcon-b-small", "masks": "felzenszwalb:100"},
 }
 
 

@@ -101,6 +101,7 @@ def test_views_beside_lightly():
     [
         ("first_answer", ["--models", "supervised"]),
         ("methods", ["--models", "supervised"]),
+        ("labels", ["--methods", "supervised-masks"]),
         ("tune_small", ["--models", "moco-v2-small"]),
         ("regions", ["--methods", "detcon-s-small", "--engines", "annotated"]),
         ("diagnosis", ["--cells", "fusion-distances", "--backbones", "a=random:resnet18:1", "b=random:resnet18:2"]),

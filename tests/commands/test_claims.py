@@ -98,6 +98,16 @@ def test_a_plan_leaves_nothing_behind(fake, tmp_path, capsys):
     assert not (tmp_path / "out" / "claims.json").exists()
 
 
+def test_what_a_plan_costs_to_make_can_be_saved(fake, monkeypatch, tmp_path, capsys):
+    timed = []
+    more = {"calibrate": lambda cell: timed.append(cell.name) or 1.0, "effort": lambda cell, sizes: ("step", 1.0)}
+    stages = {name: dataclasses.replace(stage, **more) for name, stage in study_stages.STAGES.items()}
+    monkeypatch.setattr(study_stages, "STAGES", stages)
+    for calibrate in (False, True):
+        run_claims(claims=["C02"], out=tmp_path / "out", dry_run=True, calibrate=calibrate)
+        assert bool(timed) is calibrate
+
+
 def test_studies_are_written_and_nothing_is_run(tmp_path, capsys):
     command.show(ClaimsSettings(claims=("C02", "C14"), scale="gpu", write=tmp_path))
     assert capsys.readouterr().out.split() == [str(tmp_path / "c02.yaml"), str(tmp_path / "c14.yaml")]

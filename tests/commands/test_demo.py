@@ -124,8 +124,8 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_the_findings_get_their_verdicts_and_are_kept_for_the_report(ran: list[Any], tmp_path: Path):
     shown = demo.run(demo.DemoSettings(out=tmp_path))
     verdicts = {answer.claim.id: answer.verdict for answer in shown.answers}
-    # recognition prefers Appearance to Default in this table, as at this scale it did
-    assert verdicts == {"C16": "holds", "C18": "holds", "C19": "contradicted", "C20": "holds", "C21": "holds"}
+    # recognition prefers Appearance to Default in this table, as at this scale it did; 4 models decide no correlation
+    assert verdicts == {"C16": "holds", "C18": "holds", "C19": "contradicted", "C20": "undecided", "C21": "holds"}
     kept = json.loads((tmp_path / "claims.json").read_text())
     assert [(row["id"], row["verdict"]) for row in kept] == list(verdicts.items())
     assert ran[0][1] == {"workers": min(2, usable_cores()), "calibrate": True}

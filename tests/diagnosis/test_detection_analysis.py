@@ -90,9 +90,11 @@ def test_the_command_keeps_draws_and_prints(files, tmp_path, capsys):
     for name in detection_figures.CHARTS:
         if name == "false-positives-by-rank":
             continue  # too few of them here: tested below
-        with Image.open(out / f"{name}.png") as image:
+        with Image.open(out / "figures" / f"{name}.png") as image:
             assert image.width > 300
-        assert (out / f"{name}.svg").read_text().startswith("<svg") and (out / f"{name}.csv").stat().st_size > 100
+        assert (out / "figures" / f"{name}.svg").read_text().startswith("<svg") and (
+            out / "figures" / f"{name}.csv"
+        ).stat().st_size > 100
     with open(out / "per-class.csv", newline="") as file:
         classes = list(csv.DictReader(file))
     assert [(row["detector"], row["class"]) for row in classes[:4]] == [

@@ -110,6 +110,31 @@ def test_a_number_opens_its_values_its_run_and_its_command(page: Any, report: Pa
     assert "#" not in page.url
 
 
+def test_a_heading_sorts_its_table_best_first_then_last_first_then_as_it_was(page: Any):
+    table = "#tasks table.stacked"
+    names, heads = f"{table} tbody th", page.locator(f"{table} thead button.sort")
+    before = visible(page, names)
+    column = [float(text) for text in visible(page, f"{table} tbody tr td:nth-child(2) a.n")]
+    assert heads.count() == page.locator(f"{table} thead th").count() - 1 and len(set(column)) > 1
+    heads.first.focus()
+    for rising in (False, True):
+        page.keyboard.press("Enter")
+        sorted_now = [float(text) for text in visible(page, f"{table} tbody tr td:nth-child(2) a.n")]
+        assert sorted_now == sorted(column, reverse=not rising)
+        assert page.locator(f"{table} thead th").nth(1).get_attribute("aria-sort") == (
+            "ascending" if rising else "descending"
+        )
+    page.keyboard.press("Enter")
+    assert visible(page, names) == before
+    rank = page.locator(f"{table} thead th").last
+    assert "mean rank" in rank.inner_text()  # the lower the better
+    rank.locator("button").click()
+    assert rank.get_attribute("aria-sort") == "ascending"
+    for _ in range(2):
+        rank.locator("button").click()
+    assert visible(page, names) == before
+
+
 def test_every_link_has_what_it_leads_to(page: Any, report: Path):
     evidence = data_of(report)["evidence"]
     broken = page.evaluate(

@@ -162,3 +162,7 @@ def test_cells_without_a_result_are_listed_as_text(page: Page):
 def test_no_rows_no_report():
     with pytest.raises(InputError, match="results has no finished cell.*whytransfer study FILE.yaml --out results"):
         build([], [], Path("results"), Path("r.html"), "", lambda _: "")
+    left = [Missing("class/a/0", "failed", "RunError: the disk is full\n(log)"), Missing("depth/a/0", "not run", "")]
+    told = r"no finished cell of 2 \(1 failed, 1 not run\), so .* report\. class/a/0: RunError: the disk is full\. Run"
+    with pytest.raises(InputError, match=told):
+        build([], [], Path("results"), Path("r.html"), "", lambda _: "", left)

@@ -52,6 +52,10 @@ class ClaimsSettings(Settings):
     """ray, or ray:ADDRESS of a cluster."""
     dry_run: bool = False
     """Print the plan and do nothing."""
+    calibrate: bool = True
+    """Time a few steps of each kind of cell that was never run here, for the plan; without, its time is not known."""
+    accept_code: bool = False
+    """Take finished cells whose code has changed since as they are; the plan names what changed."""
     write: Path | None = None
     """Write the claims' studies at this scale into this folder, a file each, and run nothing."""
 
@@ -86,6 +90,7 @@ def answered(s: ClaimsSettings) -> tuple[list[Any], Any]:
     if s.seeds is not None:
         whole["seeds"] = list(range(s.seeds))
     told = {name: value for name in ("budget", "workers", "on") if (value := getattr(s, name)) is not None}
+    told |= {"calibrate": s.calibrate, "accept_code": s.accept_code}
     study = answer_of(whole, out, dry_run=s.dry_run, **told)
     if s.dry_run:
         return [], None

@@ -43,7 +43,7 @@ class DiagnoseErrorsSettings(Settings):
     detections: Annotated[tuple[str, ...], Field(min_length=1)]
     """One or more on the same images: JSON file, folder of ..._CLASS.txt files, or results of our task detection."""
     out: Path
-    """Folder for results.jsonl, figures (SVG, PDF, PNG, with their numbers as CSV and Parquet) and per-class.csv."""
+    """Folder for results.jsonl, per-class.csv and .parquet, figures/ (SVG, PDF, PNG, their numbers as CSV, Parquet)."""
     names: tuple[str, ...] | None = None
     """What to call the detectors, in their order; their files' or folders' names when not given."""
     split: str | None = None
@@ -98,7 +98,8 @@ def run(s: DiagnoseErrorsSettings) -> Iterator[Any]:
         for name, measures in analysis.measures.items():
             figures.save_table(list(measures.table.rows()), s.out, f"matches-{_file_name(name)}")
     if s.figures:
-        save_all(results, s.out)
+        (s.out / "figures").mkdir(exist_ok=True)
+        save_all(results, s.out / "figures")
     yield from results
 
 
@@ -194,7 +195,7 @@ def show(s: DiagnoseErrorsSettings) -> None:
         )
     elif len(models) > 1:
         print("no paired difference has an interval that leaves out 0")
-    print(f"saved in {s.out / 'results.jsonl'}" + (", with figures beside it" if s.figures else ""))
+    print(f"saved in {s.out}: results.jsonl, per-class.csv" + (", figures/" if s.figures else ""))
 
 
 def _is_shown(metric: str) -> bool:

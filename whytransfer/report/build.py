@@ -12,7 +12,7 @@ from whytransfer.report.answers import answers
 from whytransfer.report.charts import specs
 from whytransfer.report.evidence import evidence
 from whytransfer.report.numbers import Number, Row, collect, names_of
-from whytransfer.report.page import Drawn, Missing, Page, Section
+from whytransfer.report.page import Drawn, Missing, Page, Section, states_text
 from whytransfer.report.pretraining_charts import learning_points, pretrained
 from whytransfer.report.tables import Table, overview, tables_of
 
@@ -50,10 +50,7 @@ def build(
     rows: nothing is finished yet.
     """
     if not rows:
-        raise InputError(
-            f"{folder} has no finished cell, so there is nothing to report. Run its study first: whytransfer study "
-            f"FILE.yaml --out {folder}"
-        )
+        raise _nothing_finished(folder, missing)
     numbers = collect(rows)
     tables = tables_of(numbers)
     drawn = _drawn(rows, numbers, claims, folder)
@@ -74,6 +71,17 @@ def build(
         command=command,
         claim_charts=drawn.get("claims", ()),
         task_charts=drawn.get("tasks", ()),
+    )
+
+
+def _nothing_finished(folder: Path, missing: Sequence[Missing]) -> InputError:
+    """With the first cell that failed, as people who ask for a report then ask why there is none."""
+    failed = [m for m in missing if m.state == "failed"]
+    cells = f" of {len(missing)} ({states_text(missing)})" if missing else ""
+    why = f". {failed[0].cell}: {failed[0].message.splitlines()[0]}" if failed and failed[0].message else ""
+    return InputError(
+        f"{folder} has no finished cell{cells}, so there is nothing to report{why}. Run its study (again): whytransfer "
+        f"study FILE.yaml --out {folder}"
     )
 
 

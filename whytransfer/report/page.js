@@ -134,6 +134,37 @@
     }
   });
 
+  // ---- tables of backbones: a heading sorts by its column, the best first, then the last, then as it was --------------
+  const worth = (cell) => Number.parseFloat((cell.querySelector("a.n") ?? cell).textContent.replace("\u2212", "-").replaceAll(",", ""));
+  function compare(column, sign) {  // what has no number ("not run") is last in both orders
+    return (one, other) => {
+      const [a, b] = [worth(one.cells[column]), worth(other.cells[column])];
+      if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) - Number.isNaN(b);
+      return sign * (a - b);
+    };
+  }
+  function sortable(table) {
+    const own = [...table.tBodies[0].rows];
+    const heads = [...table.tHead.rows[0].cells];
+    heads.slice(1).forEach((head, i) => {
+      const button = document.createElement("button");
+      button.className = "sort";
+      button.title = "sort by this column";
+      button.append(...head.childNodes);
+      head.append(button);
+      const best = head.textContent.includes("\u2193") ? "ascending" : "descending";
+      const orders = ["none", best, best === "ascending" ? "descending" : "ascending"];
+      head.setAttribute("aria-sort", "none");
+      button.addEventListener("click", () => {
+        const order = orders[(orders.indexOf(head.getAttribute("aria-sort")) + 1) % 3];
+        heads.slice(1).forEach((other) => other.setAttribute("aria-sort", other === head ? order : "none"));
+        const sign = order === "ascending" ? 1 : -1;
+        table.tBodies[0].append(...(order === "none" ? own : [...own].sort(compare(i + 1, sign))));
+      });
+    });
+  }
+  all("table.sorts").forEach(sortable);
+
   // ---- what stands behind a number -------------------------------------------------------------------------------
   const dialog = document.getElementById("behind");
   const body = dialog.querySelector("div");

@@ -229,14 +229,12 @@ class StudyFolder:
 
 def _is_listed(entry: Any) -> bool:
     """Whether this is what `keep_study` says of a cell; its key is the name of a folder, never a path."""
-    texts = ("key", "stage", "item", "backbone")
-    fine = isinstance(entry, dict) and all(isinstance(entry.get(name), str) for name in texts)
-    fine = fine and isinstance(entry.get("seed"), int) and isinstance(entry.get("models"), dict)
-    return (
-        fine
-        and bool(re.fullmatch(r"[\w-]+", entry["key"]))
-        and all(isinstance(m, str) for m in entry["models"].values())
-    )
+    if not isinstance(entry, dict) or not isinstance(entry.get("models"), dict):
+        return False
+    texts = [*(entry.get(name) for name in ("key", "stage", "item", "backbone")), *entry["models"].values()]
+    if not all(isinstance(text, str) for text in texts) or not isinstance(entry.get("seed"), int):
+        return False
+    return re.fullmatch(r"[\w-]+", entry["key"]) is not None
 
 
 def result_of(line: bytes, where: str) -> dict[str, Any]:

@@ -12,11 +12,15 @@ from __future__ import annotations
 
 import functools
 import operator
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from whytransfer.errors import InputError
@@ -52,7 +56,7 @@ class _Moments:
 
     @staticmethod
     def of(x: Tensor, y: Tensor) -> _Moments:
-        return _Moments(len(x), x.sum(0), y.sum(0), squared(x), x.T @ y)
+        return _Moments(len(x), x.sum(0), y.sum(0), squared(x), _product(x, y))
 
     def __sub__(self, part: _Moments) -> _Moments:
         return _Moments(self.n - part.n, self.x - part.x, self.y - part.y, self.xx - part.xx, self.xy - part.xy)
@@ -62,13 +66,14 @@ class _Moments:
 
     def over(self, scale: Tensor) -> _Moments:
         """The sums of features divided by scale (D,)."""
-        return _Moments(self.n, self.x / scale, self.y, self.xx / scale / scale[:, None], self.xy / scale[:, None])
+        by = 1 / scale
+        return _Moments(self.n, self.x * by, self.y, self.xx * torch.outer(by, by), self.xy * by[:, None])
 
     def about(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Sums of products of the deviations from x (D,) and y (T,): (D, D) and (D, T)."""
-        across = torch.outer(self.x, x)
-        xx = self.xx - across - across.T + self.n * torch.outer(x, x)
-        return xx, self.xy - torch.outer(x, self.y) - torch.outer(self.x - self.n * x, y)
+        apart = self.x - self.n * x
+        xx = self.xx.addr(apart, x, alpha=-1).addr_(x, self.x, alpha=-1)
+        return xx, self.xy.addr(x, self.y, alpha=-1).addr_(apart, y, alpha=-1)
 
 
 @dataclass(frozen=True)
@@ -143,19 +148,33 @@ def fit_path(
         return _of_few(x, y, alphas, folds, seed, standardise, joint)
     order = torch.from_numpy(np.random.default_rng(seed).permutation(len(x))).to(x.device)
     mean, offset, grid = x.mean(0), y.mean(0), torch.tensor(alphas, dtype=torch.float64, device=x.device)
-    held = [y[rows] - offset for rows in order.tensor_split(folds)]
-    parts = [_Moments.of(x[rows] - mean, part) for rows, part in zip(order.tensor_split(folds), held, strict=True)]
+    held = order.tensor_split(folds)
+    sums = [functools.partial(_sums_about, mean, offset, x, y, rows) for rows in held]
+    parts = _beside_each_other(sums, x.device)
     whole = functools.reduce(operator.add, parts)
     if not bool(torch.isfinite(whole.xx.diagonal()).all()) or not bool(torch.isfinite(whole.y).all()):
         raise InputError("features or targets are not finite: the backbone or the targets are broken")
     scale = _scale((whole.xx.diagonal() / len(x)).sqrt(), mean, standardise)
     whole, parts = whole.over(scale), [part.over(scale) for part in parts]
-    pairs = zip(parts, held, strict=True)
-    scores = torch.stack([_Path.of(whole - part).validate(part, part_y, grid) for part, part_y in pairs]).mean(0)
+
+    def scored(part: _Moments, rows: Tensor) -> Tensor:
+        return _Path.of(whole - part).validate(part, _taken(y, rows, offset), grid)
+
+    scores_of = [functools.partial(scored, part, rows) for part, rows in zip(parts, held, strict=True)]
+    *found, last = _beside_each_other([*scores_of, functools.partial(_Path.of, whole)], x.device)
+    scores = torch.stack(found).mean(0)
     best = scores.mean(1).argmax().expand(y.shape[1]) if joint else scores.argmax(0)
-    weights, bias = _Path.of(whole).chosen(grid[best])
+    weights, bias = last.chosen(grid[best])
     chosen = weights / scale[:, None]
     return RidgeFit(chosen, bias + offset - mean @ chosen, grid[best].cpu().numpy(), scores.cpu().numpy())
+
+
+def _sums_about(mean: Tensor, offset: Tensor, x: Tensor, y: Tensor, rows: Tensor) -> _Moments:
+    return _Moments.of(_taken(x, rows, mean), _taken(y, rows, offset))
+
+
+def _taken(x: Tensor, rows: Tensor, mean: Tensor) -> Tensor:
+    return x.index_select(0, rows).sub_(mean)
 
 
 def _of_few(
@@ -181,10 +200,27 @@ def _scale(spread: Tensor, mean: Tensor, standardise: bool) -> Tensor:
     return torch.where(spread > 1e-6 * mean.abs(), spread, 1.0) if standardise else torch.ones_like(mean)
 
 
+def _beside_each_other(works: Sequence[Callable[[], Any]], device: torch.device) -> list[Any]:
+    """What they give, in their order, each on one core: a second one hardly helps an eigenbasis. A GPU takes turns."""
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1:
+        return [work() for work in works]
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(lambda work: work(), works))
+    finally:
+        torch.set_num_threads(threads)
+
+
 def squared(x: Tensor) -> Tensor:
     """(N, D) -> x'x (D, D)."""
-    # NumPy sees that x'x is symmetric and computes half of it
-    return torch.from_numpy(x.numpy().T @ x.numpy()) if x.device.type == "cpu" else x.T @ x
+    return _product(x, x)
+
+
+def _product(x: Tensor, y: Tensor) -> Tensor:
+    """x'y; on a CPU by NumPy, which sees where this is x'x, symmetric, and computes half of it."""
+    return torch.from_numpy(x.numpy().T @ y.numpy()) if x.device.type == "cpu" else x.T @ y
 
 
 def _check(x: Tensor, y: Tensor, folds: int) -> None:
