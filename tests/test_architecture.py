@@ -37,6 +37,7 @@ ORDER = (
     ("report",),
     ("commands",),
     ("cli",),
+    ("__main__",),
 )
 RANK = {stage: rank for rank, stages in enumerate(ORDER) for stage in stages}
 CONTRACTS = {"errors", "records", "chance"}  # everyone may know them, so they do not count as distance
@@ -121,7 +122,7 @@ def import_direction(root: Path) -> Iterator[str]:
 def nothing_imports_cli(root: Path) -> Iterator[str]:
     tree = read(root)
     for module in tree.values():
-        if "cli" in imports_of(module, tree):
+        if "cli" in imports_of(module, tree) and module.name != "__main__":  # python -m whytransfer
             yield f"{module} imports the command line"
 
 

@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import runpy
 import subprocess
 import sys
 from importlib.metadata import version
@@ -58,6 +59,14 @@ def test_help_does_not_wait_for_pytorch():
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_the_package_is_the_command(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["whytransfer", "--version"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("whytransfer", run_name="__main__")
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith("whytransfer ")
 
 
 def test_the_top_level_lists_every_command(capsys):

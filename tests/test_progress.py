@@ -40,6 +40,12 @@ def test_durations_in_words(seconds, words):
     assert progress.duration(seconds) == words
 
 
+def test_one_has_no_plural():
+    counts = (1, 1.0, 0, 1_281_167, 2 / 3)
+    words = ["1 epoch", "1 epoch", "0 epochs", "1,281,167 epochs", "0.667 epochs"]
+    assert [progress.several(count, "epoch") for count in counts] == words
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [(1211.4, "1,211"), (10.0, "10"), (9.96, "10.0"), (2.83, "2.8"), (0.43, "0.43"), (0.0183, "0.018"), (0.0, "0")],

@@ -72,6 +72,11 @@ class Monitor:
         return len(self._queries)
 
     @property
+    def pair_count(self) -> int:
+        """How many images the matching of pairs is counted over."""
+        return len(self._pairs)
+
+    @property
     def labelled(self) -> bool:
         bank, queries = self._bank_labels, self._query_labels
         return bool(len(bank) and len(queries) and (bank >= 0).all() and (queries >= 0).all() and len(set(bank)) > 1)

@@ -319,6 +319,7 @@ class Pretraining:
             "random": self.state.random,
             "knn_queries": self.monitor.queries_from if self.monitor else None,
             "knn_query_count": self.monitor.query_count if self.monitor else None,
+            "pair_count": self.monitor.pair_count if self.monitor else None,
         }
         if self.fabric.is_global_zero:
             backbone = self.method.backbone

@@ -113,6 +113,12 @@ def rate(images_per_second: float) -> str:
     return f"{images_per_second:,.0f} images/s" if images_per_second >= 10 else f"{slow} images/s"
 
 
+def several(count: float, thing: str) -> str:
+    """1 -> '1 epoch', 1200 -> '1,200 epochs', 0.667 -> '0.667 epochs'."""
+    shown = f"{count:,}" if isinstance(count, int) else f"{count:.3g}"
+    return f"{shown} {thing}{'' if count == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """95 -> '1 min 35 s'."""
     seconds = int(round(seconds))

@@ -54,9 +54,10 @@ def test_a_busy_machine_is_not_projected_onto_imagenet():
     assert "had 7 % of theirs" in held_up and held_up.endswith("2.8 images/s per core and 8 h 01 min")
 
 
-def test_one_image_has_no_interval():
-    (mean, *_) = whytransfer.masks_quality(images="scenes:1:3:32", engine="grid:2", truth="annotated")
-    assert (mean.n, mean.low, mean.high) == (1, None, None) and 0 < mean.value < 100
+def test_a_handful_of_images_has_no_interval():
+    for images, has_one in (("scenes:1:3:32", False), ("scenes:4:3:32", False), ("scenes:5:3:32", True)):
+        (mean, *_, less) = whytransfer.masks_quality(images=images, engine=["grid:2", "grid:3"], truth="annotated")
+        assert (mean.low is not None, less.low is not None) == (has_one, has_one) and 0 < mean.value < 100
 
 
 def test_quality_of_a_store_and_of_an_engine_are_the_same_results(tmp_path, capsys):
@@ -94,7 +95,16 @@ def test_engines_are_compared_with_the_first_on_the_same_images(tmp_path, capsys
     # the truth is the same at every draw, so the difference is as unsure as grid:4 alone, on the same draws
     assert (above.low, above.high) == pytest.approx((100 - four.high, 100 - four.low)) and above.unit == "points"
     assert call("masks", "quality", f"--images={images}", "--engine", "grid:4", "grid:2", "--truth=annotated") == 0
-    assert "grid:2 - grid:4" in capsys.readouterr().out
+    overall, by_class = capsys.readouterr().out.split("by class")
+    assert "grid:2 - grid:4" in overall and "best overlap of" not in overall
+    lines = by_class.splitlines()
+    of_four = [r for r in found if r.model == "grid:4" and r.metric.startswith("best overlap of ")]
+    for r in of_four:  # a row of its class, in which grid:4 is the first of two engines
+        (line,) = (line for line in lines if line.startswith(f"│ {r.metric.removeprefix('best overlap of ')} "))
+        cells = [cell.strip() for cell in line.strip("│").split("│")]
+        assert cells[1:3] == [str(r.provenance["objects"]), str(r.n)] and len(cells) == 5
+        assert cells[3].split()[0] == f"{r.value:.2f}" and ("[" in cells[3]) == (r.n >= 5)
+    assert {r.n >= 5 for r in of_four} == {True, False}
 
 
 def test_images_without_annotation_are_left_out_and_counted(photos, tmp_path, capsys):
@@ -107,7 +117,7 @@ def test_images_without_annotation_are_left_out_and_counted(photos, tmp_path, ca
             )
     given = [f"--images={photos / 'cat'}", "--engine=grid:2", f"--truth=annotated:{tmp_path / 'maps'}"]
     assert call("masks", "quality", *given) == 0
-    assert "2 images without an annotated object left out" in capsys.readouterr().out
+    assert "left out: 2 images without an annotated object" in capsys.readouterr().out
     with pytest.raises(InputError, match="image 2.jpg has no masks"):
         whytransfer.make_masks(
             images=str(photos / "cat"), engine=f"annotated:{tmp_path / 'maps'}", out=tmp_path / "s", workers=1
@@ -134,6 +144,7 @@ def test_images_without_annotation_are_left_out_and_counted(photos, tmp_path, ca
         (["masks", "quality", "--images=IN", "--truth=annotated"], "give --engine"),
         (["masks", "quality", "--images=IN", "--engine=grid", "--truth=grid"], "--truth grid: what people drew is"),
         (["masks", "quality", "--images=IN", "--engine=grid", "--truth=annotated"], "an object in annotated: give"),
+        (["masks", "quality", "--images=IN", "--engine=grid", "--truth=IN"], "say annotated:IN"),
         (["masks", "quality", "--images=IN", "--masks=OUT", "--truth=annotated"], "is no store of regions"),
     ],
 )  # fmt: skip
@@ -141,7 +152,14 @@ def test_bad_requests_name_what_to_do(photos, tmp_path, capsys, arguments, messa
     out = tmp_path / "out"
     assert call(*(a.replace("IN", str(photos)).replace("OUT", str(out)) for a in arguments)) == 2
     captured = capsys.readouterr()
-    assert message in captured.err and captured.out == "" and not out.exists()
+    assert message.replace("IN", str(photos)) in captured.err and captured.out == "" and not out.exists()
+
+
+def test_help_of_masks_names_every_engine_as_it_is_typed(capsys):
+    assert call("masks", "--help") == 0
+    named = {word.split(":")[0] for word in re.findall(r"[a-z][\w:-]+", capsys.readouterr().out)}
+    assert set(ENGINES) <= named
+    assert all(name in ENGINES for name in named if name.startswith("felzenszwalb"))
 
 
 @pytest.mark.parametrize("command", ["masks", "masks quality"])

@@ -110,8 +110,18 @@ def test_a_run_that_only_warms_up_is_said(capsys):
     assert "the warm-up is 10 epochs long and the run 5, so the learning rate only rises" in capsys.readouterr().err
     card.say_if_all_is_warm_up(ten, 5, images=8)
     assert "the run 2.5, so" in capsys.readouterr().err
+    card.say_if_all_is_warm_up(dataclasses.replace(ten, warmup_epochs=1.0), 1, images=8)
+    assert "the warm-up is 1 epoch long and the run 0.5, so" in capsys.readouterr().err
     for longer in (dataclasses.replace(ten, epochs=11), dataclasses.replace(ten, warmup_epochs=0)):
         card.say_if_all_is_warm_up(longer, None, images=8)
+    assert capsys.readouterr().err == ""
+
+
+def test_small_groups_of_batch_norm_are_said(capsys):
+    card.say_how_small_groups_are(32, 2, 8)
+    assert "in 8 groups sees 2 images at a time" in (words := capsys.readouterr().err) and "or --splits 4." in words
+    for batch, splits in ((32, 8), (2, 1)):
+        card.say_how_small_groups_are(batch, 1, splits)
     assert capsys.readouterr().err == ""
 
 
@@ -328,14 +338,22 @@ WATCHED = {**STANDING, "knn_queries": "val images", "knn_query_count": 500}
         (WATCHED, {**STANDING, "knn": 42.5}, "2.5 points BELOW random features, within chance (± 6.1)"),
         (STANDING, {**STANDING, "pairs": 60.0}, "matched less often (50.0 %) than by random features (60.0 %)"),
         ({**STANDING, "knn": None}, {"knn": None, "pairs": 20.0}, "pair matching 50.0 %, random features 20.0 %"),
-        ({**STANDING, "knn": None}, {"knn": None, "pairs": 60.0}, "no labels, so no kNN): BELOW random features; not"),
+        ({**STANDING, "knn": None}, {"knn": None, "pairs": 60.0}, "so no kNN): 10.0 points BELOW random features; not"),
+        ({**STANDING, "knn": None, "pair_count": 100}, {"knn": None, "pairs": 51.0},
+         "pair matching 50.0 % of 100 images, random features 51.0 % (no labels, so no kNN): 1.0 points BELOW random "
+         "features, within chance (± 13.9); not"),
+        ({**STANDING, "pair_count": 256}, {**STANDING, "pairs": 60.0}, "than by random features (60.0 %) (± 8.6); not"),
+        (WATCHED, {**STANDING, "knn": 40.0}, "no better than random features, within chance (± 6.1); not"),
+        ({**WATCHED, "knn": 100.0}, {**STANDING, "knn": 100.0}, "100.0 %: no better than random features; not"),
         ({**STANDING, "rank": 1.1}, STANDING, "collapsed: nearly one feature"),
         ({**STANDING, "rank": 3.1}, {**STANDING, "rank": 2.0}, "cannot be told from so few or so similar"),
         ({**STANDING, "spread": 0.001}, {**STANDING, "rank": 2.0}, "collapsed: nearly one feature"),
+        ({**STANDING, "loss": 0.0}, STANDING, "the loss was exactly 0, so the last steps taught nothing"),
         (STANDING, {}, "not watched"),
         ({}, STANDING, "not watched"),  # watched at first, continued with --no-monitor
     ],
 )  # fmt: skip
 def test_a_run_ends_with_its_standing_in_words(now, before, words):
     summary = pretrain._summary(Path("run"), {"loss": 1.0, "epoch": 3, "width": 512, "random": before, **now})
-    assert words in summary["standing"] and summary["run"] == "run" and summary["loss"] == 1.0
+    assert words in summary["standing"] and summary["run"] == "run" and summary["loss"] == now.get("loss", 1.0)
+    assert ("exactly 0" in words) == ("exactly 0" in summary["standing"])

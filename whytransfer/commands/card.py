@@ -13,6 +13,7 @@ NOT_IN_CONFIG = frozenset(
     | {"as_json", "quiet"}
 ) | {"images"}
 NOT_SAVED = ("out", "as_json", "quiet")  # of the settings that repeat a run
+FEW_IN_A_GROUP = 4  # images; the papers' groups have 32
 # the preset for small data that is nearest to a paper's method
 SMALL = {
     "moco-v1": "moco-v2-small",
@@ -93,11 +94,11 @@ def say_the_plan(card: dict[str, Any], options: dict[str, Any], iterations: int 
     from whytransfer import progress
 
     c = card["config"]
-    length = f"{iterations} iterations" if iterations else f"{c['epochs']} epochs"
+    length = progress.several(iterations, "iteration") if iterations else progress.several(c["epochs"], "epoch")
     shown = {int: "{} {:,}", float: "{} {:g}"}
     decided = [shown[type(value)].format(name, value) for name, value in options.items() if type(value) in shown]
     parts = [
-        f"{card['method']}: {card['arch']} on {c['images']:,} images",
+        f"{card['method']}: {card['arch']} on {progress.several(c['images'], 'image')}",
         f"views {card['recipe']} of {card['size']} px",
         f"{length} at batch {c['batch']}",
         f"{c['optimizer']}, lr {c['lr']:.3g} ({c['schedule']}), weight decay {c['weight_decay']:g}",
@@ -146,9 +147,28 @@ def say_if_all_is_warm_up(training: Any, iterations: int | None, images: int) ->
 
     epochs = iterations / steps_per_epoch(images, training.batch) if iterations else training.epochs
     if training.warmup_epochs and training.warmup_epochs >= epochs:
+        warm_up = progress.several(training.warmup_epochs, "epoch")
         progress.say(
-            f"note: the warm-up is {training.warmup_epochs:g} epochs long and the run {epochs:.3g}, so the learning "
-            "rate only rises, from 0 to its peak at the very end. Choose a shorter --warmup-epochs, or a longer run."
+            f"note: the warm-up is {warm_up} long and the run {epochs:.3g}, so the learning rate only rises, from 0 to "
+            "its peak at the very end. Choose a shorter --warmup-epochs, or a longer run."
+        )
+
+
+def say_how_small_groups_are(batch: int, parts: int, splits: int) -> None:
+    """A note where batch norm's groups (MoCo and what builds on it) hold too few images for their statistics.
+
+    Two values become 1 and -1 whatever they are; where maps are one pixel, features look collapsed for dozens of steps.
+    """
+    from whytransfer import progress
+
+    together = batch // parts
+    images = together // splits
+    if splits > 1 and images < FEW_IN_A_GROUP:
+        fit = (n for n in range(1, together + 1) if together % n == 0 and together // n >= FEW_IN_A_GROUP)
+        most = max(fit, default=1)
+        progress.say(
+            f"note: batch norm in {splits} groups sees {progress.several(images, 'image')} at a time, too few for its "
+            f"statistics, and features can look collapsed for many steps. Choose a larger --batch, or --splits {most}."
         )
 
 

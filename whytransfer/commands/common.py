@@ -116,7 +116,8 @@ NAMES |= {"state_bytes_per_image": ("memory held per image", "bytes")}
 NAMES |= {"random_pairs": ("views matched by random features", "%"), "width": ("width of features", "")}
 NAMES |= {"spread": ("spread of features, 0 to 1", ""), "random_spread": ("spread of random features", "")}
 NAMES |= {"rank": ("effective rank of features", ""), "random_rank": ("effective rank of random features", "")}
-NAMES |= {"knn_queries": ("kNN measured on", ""), "knn_query_count": ("images it was measured on", "")}
+NAMES |= {"knn_queries": ("kNN measured on", ""), "knn_query_count": ("pictures it was measured on", "")}
+NAMES |= {"pair_count": ("pictures whose views were matched", "")}
 NAMES |= {"parameters_millions": ("parameters", "millions"), "eta_seconds": ("a run takes", "s")}
 SHARES = {"waiting_for_data": ("waiting for data", "% of the time"), "decoded_share": ("decoded once", "% of images")}
 

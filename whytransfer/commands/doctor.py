@@ -243,7 +243,7 @@ def peak_memory_gb(device: str) -> float | None:
 
 def show(s: DoctorSettings) -> None:
     """Run and print the answer for people, or as JSON."""
-    from whytransfer.progress import duration
+    from whytransfer.progress import duration, several
 
     found = run(s)
     if s.as_json:
@@ -252,6 +252,6 @@ def show(s: DoctorSettings) -> None:
     rows = [in_words(key, value) for key, value in found.items() if key != "advice"]  # which is said below
     print_table(f"doctor: {s.method} on {s.images}", ["", "value"], rows)
     share = 100 * found["waiting_for_data"]
-    length = f"{s.iterations} iterations" if s.iterations else f"{found['epochs']} epochs"
+    length = several(s.iterations, "iteration") if s.iterations else several(found["epochs"], "epoch")
     print(f"a run of {length} takes about {duration(found['eta_seconds'])}, {share:.0f} % of it for data.")
     print(found["advice"])

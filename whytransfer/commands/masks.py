@@ -144,7 +144,7 @@ def _made(s: MasksSettings, images: Any, engine: Any, store: Any) -> Any:
 
 def show(s: MasksSettings) -> None:
     """Run and print the answer for people, or as a JSON line."""
-    from whytransfer.progress import rate
+    from whytransfer.progress import rate, several
 
     answer = run(s)
     if s.as_json:
@@ -158,9 +158,10 @@ def show(s: MasksSettings) -> None:
     if speed and s.engine.partition(":")[0] not in OF_THE_SET:
         print(projection(speed, answer["share_of_core"], answer["megapixels_per_image"]))
     if answer["without_region"]:
-        print(f"{answer['without_region']:,} images have no region")
+        print(f"without any region: {several(answer['without_region'], 'image')}, which teach nothing")
     if answer["more_than_255"]:
-        print(f"{answer['more_than_255']:,} images had more than 255 regions: the 255 largest of each are kept")
+        crowded = several(answer["more_than_255"], "image")
+        print(f"more than 255 regions in {crowded}: the 255 largest of each are kept")
     print(f"kept in {answer['store']}: use it with --masks {answer['store']}")
 
 

@@ -12,14 +12,17 @@ from pydantic import BeforeValidator
 from whytransfer.commands.common import Names, Settings, interval_text, one_is_enough, print_json, print_table
 from whytransfer.errors import InputError
 
+BEST, OF_CLASS, LESS = "best overlap", "best overlap of ", "best overlap, difference"  # the metrics
+FEWEST_IMAGES = 5  # that have an interval: draws of fewer are far too alike
+
 
 class MasksQualitySettings(Settings):
     """Score regions against annotated objects: each object's best overlap (IoU) with any region, and the mean.
 
     Better regions make better pretraining by contrasting them, so choose an engine here. Compare engines on the same
     images; grid is the floor. Means are over objects, per class too where there are classes, with 95 % bootstrap
-    intervals over images. Images that the truth does not know are left out and counted. Where several people segmented
-    an image (BSDS), every segment of each counts as an object. [Pont-Tuset 2017, J_i]
+    intervals over images where there are at least 5. Images that the truth does not know are left out and counted.
+    Where several people segmented an image (BSDS), every segment of each counts as an object. [Pont-Tuset 2017, J_i]
 
     Several engines are measured on the same images, and each is compared with the first: the difference of their means,
     paired, its interval over images.
@@ -59,7 +62,7 @@ def run(s: MasksQualitySettings) -> Iterator[Any]:
     measured = [(name, _Measured(s, images, truth, of, recipe)) for name, of, recipe in regions]
     for name, found in measured:
         for group, chosen in _groups(found.classes, truth, images):
-            yield found.mean(name, f"best overlap of {group}" if group else "best overlap", chosen)
+            yield found.mean(name, f"{OF_CLASS}{group}" if group else BEST, chosen)
     for name, found in measured[1:]:
         yield found.less(measured[0][1], f"{name} - {measured[0][0]}")
 
@@ -125,7 +128,7 @@ class _Measured:
 
         sums = self._sums(chosen)
         overlaps, with_it = self.overlaps[chosen], int((sums[:, 1] > 0).sum())
-        ends = interval(sums, _mean, seed=self._seed) if with_it > 1 else (None, None)  # one image has no spread
+        ends = interval(sums, _mean, seed=self._seed) if with_it >= FEWEST_IMAGES else (None, None)
         counted = {"objects": len(overlaps), "objects_covered_by_half": int((overlaps >= 0.5).sum())}
         return self._result(name, metric, float(100 * overlaps.mean()), "%", with_it, ends, counted)
 
@@ -136,8 +139,8 @@ class _Measured:
         everything = slice(None)
         value, *ends = paired_difference(self._sums(everything), first._sums(everything), _mean, seed=self._seed)
         counted = {"objects": len(self.overlaps), "first": first._origin["recipe"]}
-        found = tuple(ends) if self._images > 1 else (None, None)
-        return self._result(name, "best overlap, difference", value, "points", self._images, found, counted)
+        found = tuple(ends) if self._images >= FEWEST_IMAGES else (None, None)
+        return self._result(name, LESS, value, "points", self._images, found, counted)
 
     def _sums(self, chosen: Any) -> Any:
         """(images, 2) sum of best overlaps and number of the chosen objects of each image."""
@@ -170,18 +173,36 @@ def _mean(totals: Any) -> Any:
     return np.divide(100 * totals[..., 0], totals[..., 1], out=none, where=totals[..., 1] > 0)
 
 
+def _by_class(results: list[Any]) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows of a table that has a row for each class and a column for each engine."""
+    engines = list(dict.fromkeys(r.model for r in results if r.metric == BEST))
+    rows: dict[str, dict[str, Any]] = {}
+    for r in results:
+        if r.metric.startswith(OF_CLASS):
+            cells = rows.setdefault(r.metric.removeprefix(OF_CLASS), {"": (r.provenance["objects"], r.n)})
+            cells[r.model] = f"{r.value:.2f} {interval_text(r)}".rstrip()
+    return ["class", "objects", "images", *engines], [
+        [name, *cells[""], *(cells.get(engine, "") for engine in engines)] for name, cells in rows.items()
+    ]
+
+
 def show(s: MasksQualitySettings) -> None:
     """Run and print the answer for people, or as JSON lines."""
+    from whytransfer.progress import several
+
     results = list(run(s))
     if s.as_json:
         print_json([dataclasses.asdict(result) for result in results])
         return
+    whole = [r for r in results if r.metric in (BEST, LESS)]
     rows = [
-        [r.model, r.metric, f"{r.value:.2f} {r.unit}", interval_text(r), r.provenance["objects"], r.n] for r in results
+        [r.model, r.metric, f"{r.value:.2f} {r.unit}", interval_text(r), r.provenance["objects"], r.n] for r in whole
     ]
     print_table(f"regions of {s.images}", ["regions", "metric", "mean", "95 % interval", "objects", "images"], rows)
+    if len(whole) < len(results):
+        print_table("best overlap by class in % [95 % interval]", *_by_class(results))
     for r in results:
-        if r.metric == "best overlap":
+        if r.metric == BEST:
             print(f"{r.model}: {r.provenance['regions_per_image']:.1f} regions per image; {r.provenance['recipe']}")
     if unknown := results[0].provenance["images_without_object"]:
-        print(f"{unknown:,} images without an annotated object left out")
+        print(f"left out: {several(unknown, 'image')} without an annotated object")

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from whytransfer.commands.card import (
     make_card,
+    say_how_small_groups_are,
     say_if_all_is_warm_up,
     say_the_plan,
     say_what_changed,
@@ -179,6 +180,7 @@ def run(s: PretrainSettings) -> dict[str, Any]:
         say_the_plan(card, options, s.iterations)
         say_what_is_unusual(s, views.name, options, pixels)
         say_if_all_is_warm_up(training, s.iterations, len(pixels))
+        say_how_small_groups_are(training.batch, s.accumulate, options.get("splits") or 1)
         plan = Plan(training, training.epochs, training.batch, s.seed, s.accumulate, s.save_minutes, s.iterations)
         viewer = Viewer(views, s.size, s.seed, threads=s.threads, device=fabric.device)
         monitor = _monitor(s, pixels, val, fabric) if s.monitor else None
@@ -322,18 +324,21 @@ def _monitor(s: PretrainSettings, pixels: Any, val: Any, fabric: Any) -> Any:
     return Monitor(pixels, val, s.size, s.seed, amp=fabric._precision.precision == "bf16-mixed")
 
 
-def _against_random(knn: float, random: float, count: int | None, queries: str | None) -> str:
-    """kNN accuracy in % beside that of random features, and whether so many queries can tell them apart.
+def _chance(now: float, random: float, count: int | None) -> str:
+    """Whether two accuracies in % over so many images can be told apart; empty where that is not known.
 
-    The interval of the difference takes the two as independent, which is on the safe side: the queries are the same.
+    The interval of the difference takes the two as independent, which is on the safe side: the images are the same.
     """
-    gain, where = knn - random, ""
-    than = f"{abs(gain):.1f} points {'above' if gain >= 0 else 'BELOW'} random features"
-    if count:
-        half = 1.96 * math.sqrt((knn * (100 - knn) + random * (100 - random)) / count)
-        where = f" of {count} {queries}"
-        than += f" (± {half:.1f})" if abs(gain) > half else f", within chance (± {half:.1f})"
-    return f"kNN {knn:.1f} %{where}, random features {random:.1f} %: {than}"
+    half = 1.96 * math.sqrt((now * (100 - now) + random * (100 - random)) / count) if count else 0
+    if not half:  # also where both are 0 or 100 %, of which no formula knows the chance
+        return ""
+    return f" (± {half:.1f})" if abs(now - random) > half else f", within chance (± {half:.1f})"
+
+
+def _than_random(now: float, random: float, count: int | None) -> str:
+    gain = now - random
+    than = f"{abs(gain):.1f} points {'above' if gain > 0 else 'BELOW'}" if gain else "no better than"
+    return f"{than} random features{_chance(now, random, count)}"
 
 
 def _health(result: dict[str, Any], random: dict[str, Any]) -> str:
@@ -360,15 +365,21 @@ def _summary(out: Path, result: dict[str, Any]) -> dict[str, Any]:
     summary = {k: v for k, v in result.items() if k not in ("random", "epoch")}
     if not random or "pairs" not in result:
         return {"run": str(out), **summary, "standing": "not watched (--no-monitor)"}
-    below = result["pairs"] < random["pairs"]
+    pairs = result["pairs"], random["pairs"], result.get("pair_count")
     if result.get("knn") is not None and random.get("knn") is not None:
-        words = _against_random(result["knn"], random["knn"], result.get("knn_query_count"), result.get("knn_queries"))
-        if below:
-            words += f"; two views of a picture are matched less often ({result['pairs']:.1f} %) than by random "
-            words += f"features ({random['pairs']:.1f} %)"
+        queries = result.get("knn_query_count")
+        of = f" of {queries} {result.get('knn_queries')}" if queries else ""
+        words = f"kNN {result['knn']:.1f} %{of}, random features {random['knn']:.1f} %: "
+        words += _than_random(result["knn"], random["knn"], queries)
+        if pairs[0] < pairs[1]:
+            words += f"; two views of a picture are matched less often ({pairs[0]:.1f} %) than by random "
+            words += f"features ({pairs[1]:.1f} %){_chance(*pairs)}"
     else:
-        words = f"pair matching {result['pairs']:.1f} %, random features {random['pairs']:.1f} % (no labels, so no kNN)"
-        words += ": BELOW random features" if below else ""
+        of = f" of {pairs[2]} images" if pairs[2] else ""
+        words = f"pair matching {pairs[0]:.1f} %{of}, random features {pairs[1]:.1f} % (no labels, so no kNN): "
+        words += _than_random(*pairs)
     words += f"; {_health(result, random)}"
+    if result.get("loss") == 0:  # no region in both views, a bank that is not filled yet, one class
+        words += "; the loss was exactly 0, so the last steps taught nothing"
     randoms = {f"random_{k}": v for k, v in random.items()}
     return {"run": str(out), **summary, **randoms, "standing": words}

@@ -184,9 +184,11 @@ def with_regions(card: dict[str, Any], masks: str | None, regions: Any | None) -
 
 def what_people_drew(truth: str) -> Any:
     """The Annotated engine that --truth names; InputError for one that makes regions itself."""
-    from whytransfer.masks import open_engine
+    from whytransfer.masks import ENGINES, open_engine
     from whytransfer.masks.annotated import Annotated
 
+    if truth.partition(":")[0] not in ENGINES and Path(truth).expanduser().exists():
+        raise InputError(f"--truth {truth}: say annotated:{truth}, if that is what people drew of these images")
     engine = open_engine(truth)
     if not isinstance(engine, Annotated):
         raise InputError(f"--truth {truth}: what people drew is needed: annotated, or annotated:PATH")

@@ -81,4 +81,4 @@ def show(s: ShowMasksSettings) -> None:
     if s.as_json:
         print_json([{"file": str(path), "masks": s.masks, "recipe": s.recipe}])
     else:
-        print(f"{path}: open it to see which regions {s.recipe!r} pairs")
+        print(f"{path}: open it to see which regions {s.recipe} pairs")
