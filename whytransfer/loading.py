@@ -27,7 +27,8 @@ def steps_per_epoch(images: int, batch: int) -> int:
     """Full batches in one epoch (the last, smaller one is dropped). Raises InputError when not even one fits."""
     if batch > images:
         raise InputError(
-            f"--batch {batch} is larger than the data: {images} images. Choose a batch of at most {images}."
+            f"--batch {batch} is larger than the data: {images} images. Choose --batch of at most {images} (without it "
+            "a method takes its own)."
         )
     return images // batch
 

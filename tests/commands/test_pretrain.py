@@ -191,6 +191,9 @@ def test_unusual_settings_are_said(capsys):
     assert "queue" not in methods.options_of("moco-v2-small")
     card.say_what_is_unusual(settings(method="moco-v2"), "moco-v2", {"queue": 65536}, range(5000))
     assert "(65,536 keys) is larger than the data (5,000 images)" in capsys.readouterr().err
+    for method, taken in (("instdisc-softmax", "all of them are taken"), ("instdisc", "some are drawn several times")):
+        card.say_what_is_unusual(settings(method=method), "moco-v1", {"negatives": 4096}, eight)
+        assert f"--negatives 4,096 are more than the bank holds (8 images): {taken}" in capsys.readouterr().err
     for method, role in (
         ("supcon-queue", "as positives"),
         ("exemplar-v2", "which leave the loss"),

@@ -133,6 +133,11 @@ def say_what_is_unusual(s: Any, views: str, options: dict[str, Any], pixels: Any
             f"image meets its own older keys{_as_what(s.method)}. Choose a smaller --queue, or {SMALL[s.method]}, "
             "which needs none."
         )
+    if options.get("negatives") and options["negatives"] > len(pixels):
+        taken = "all of them are taken" if s.method == "instdisc-softmax" else "some are drawn several times"
+        progress.say(
+            f"note: --negatives {options['negatives']:,} are more than the bank holds ({len(pixels):,} images): {taken}."
+        )
     if s.method in SMALL and len(pixels) < 100_000:
         progress.say(
             f"note: {s.method}'s published settings assume a million images; with {len(pixels):,} a run can end below "

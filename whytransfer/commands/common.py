@@ -137,8 +137,8 @@ def in_words(key: str, value: Any) -> tuple[str, str]:
 
 
 def digits_of(result: Any) -> int:
-    """Digits after the point that a Result is shown with: two of R2 and per cents, three of errors and lengths."""
-    return 2 if result.unit in ("%", "R2") else 3
+    """Digits after the point that a Result is shown with: two of R2, per cents and points, three of errors and lengths."""
+    return 2 if result.unit in ("%", "points", "R2") else 3
 
 
 def interval_text(result: Any) -> str:
