@@ -136,7 +136,8 @@ def say_what_is_unusual(s: Any, views: str, options: dict[str, Any], pixels: Any
     if options.get("negatives") and options["negatives"] > len(pixels):
         taken = "all of them are taken" if s.method == "instdisc-softmax" else "some are drawn several times"
         progress.say(
-            f"note: --negatives {options['negatives']:,} are more than the bank holds ({len(pixels):,} images): {taken}."
+            f"note: --negatives {options['negatives']:,} are more than the bank holds ({len(pixels):,} images): "
+            f"{taken}."
         )
     if s.method in SMALL and len(pixels) < 100_000:
         progress.say(

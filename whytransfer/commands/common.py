@@ -137,7 +137,7 @@ def in_words(key: str, value: Any) -> tuple[str, str]:
 
 
 def digits_of(result: Any) -> int:
-    """Digits after the point that a Result is shown with: two of R2, per cents and points, three of errors and lengths."""
+    """Digits after the point that a Result is shown with: two of R2, per cents, points; three of errors, lengths."""
     return 2 if result.unit in ("%", "points", "R2") else 3
 
 
