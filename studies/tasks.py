@@ -8,7 +8,8 @@ Expect     both above random features on the classification tasks; on dense task
            camvid's mean IoU is that of a network that has learnt streets (SegNet's paper: about 60 % from VGG-16)
 
 FOLDER holds the sets as named in SETS. Budgets were fixed by the time they take before any test image was scored, and
-nothing is tuned; faces-longer was added after faces had ended at the mean face. A result that is in the folder is not computed again; a killed fit goes on where it was.
+nothing is tuned; faces-longer was added after faces had ended at the mean face. A result that is in the folder is not
+computed again; a killed fit goes on where it was.
 """
 
 from __future__ import annotations
