@@ -48,6 +48,9 @@ def test_bold_is_not_beaten_and_beats_something():
     assert not tied.bold("a") and not tied.bold("missing")
     bare = Column("top1", collect_by_name({"a": 60.0, "b": 10.0}), {"a": (1, 1), "b": (2, 2)})
     assert not bare.bold("a")  # no number is bold without an interval
+    wild = cells({"a": [20.0, 60.0, 70.0], "b": [29.0, 29.5, 30.0], "c": [24.0, 24.5, 25.0]})
+    assert wild.ranks == {"a": (1, 3), "b": (1, 2), "c": (2, 3)}
+    assert not any(wild.bold(name) for name in "abc")  # b is surely better than c, but a may be better still
 
 
 def collect_by_name(values: dict[str, float]) -> dict:

@@ -197,7 +197,7 @@ METHOD = (
     "corrected for all pairs of the column (Holm). With one seed they are told apart where their intervals over test "
     "images do not overlap. Overlapping ranks are ties.",
     "The mean rank is taken over tasks, at each seed, among backbones that were run on every task.",
-    "Bold needs an interval: nothing is surely better, and something is surely worse.",
+    "Bold needs an interval: nothing is surely better, something is surely worse than it and than all means above it.",
     "A fusion is compared with the best of its members by the same test, which favours the member.",
     "Better or worse than random features is decided by paired t tests over seeds, corrected within a task (Holm).",
     "Verdicts of claims come from the 95 % interval of the effect over seeds. Undecided is not refuted: open a claim's "

@@ -116,7 +116,8 @@ def note(columns: Sequence[Column]) -> str:
     said = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     return (
         f"% means over {said} seed(s); [95 % intervals: {over}]; exponent: ranks that cannot be excluded;\n"
-        "% bold: nothing is surely better, and something is surely worse. Needs the package booktabs.\n"
+        "% bold: nothing is surely better, something is surely worse than it and than all above it\n"
+        "% Needs the package booktabs.\n"
     )
 
 

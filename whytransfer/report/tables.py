@@ -34,9 +34,16 @@ class Column:
         return digits(list(self.cells.values()))
 
     def bold(self, backbone: str) -> bool:
-        """Whether nothing is surely better and something is surely worse: a best without an interval is no best."""
-        number, (best, worst) = self.cells.get(backbone), self.ranks.get(backbone, (0, 0))
-        return number is not None and number.ends is not None and best == 1 and worst < len(self.ranks)
+        """Whether nothing is surely better and something is surely worse: a best without an interval is no best.
+
+        Nor is one below a mean that is itself not surely better than anything (few seeds that scatter much).
+        """
+        number = self.cells.get(backbone)
+        if number is None or number.ends is None or self.ranks.get(backbone, (0, 0))[0] != 1:
+            return False
+        sign = 1 if number.direction == "higher" else -1
+        above = [name for name in self.ranks if sign * (self.cells[name].value - number.value) >= 0]
+        return all(self.ranks[name][1] < len(self.ranks) for name in above)
 
 
 @dataclass(frozen=True)
