@@ -118,7 +118,7 @@ SCRIPTS = (
          Reading("logistic path, 45 C x 5 folds", "scikit-learn, warm starts", rf"warm starts: .*ratio {PROCESSOR}")),
     ),
     Script(
-        "logistic-2048", "readout.py", "--width 2048", "--count 200 --width 64 --repeats 1",
+        "logistic-2048", "readout.py", "--width 2048 --tol 1e-6", "--count 200 --width 64 --repeats 1 --tol 1e-6",
         (Reading("the same on 2,048 features", "scikit-learn", rf"(?m)^ratio {PROCESSOR}", 20.0),),
     ),
     Script(
