@@ -22,7 +22,9 @@ def test_ranks_share_every_global_batch():
 
 
 def test_bad_batches_are_refused():
-    with pytest.raises(InputError, match="--batch 65 is larger than the data: 64 images"):
+    with pytest.raises(
+        InputError, match="--batch 65 is larger than the data: 64 images. Give --batch of at most 64: the method's own"
+    ):
         steps_per_epoch(64, 65)
     with pytest.raises(InputError, match="cannot be split over 3 processes"):
         batch_indices(0, 0, 64, 16, world=3)

@@ -27,8 +27,8 @@ def steps_per_epoch(images: int, batch: int) -> int:
     """Full batches in one epoch (the last, smaller one is dropped). Raises InputError when not even one fits."""
     if batch > images:
         raise InputError(
-            f"--batch {batch} is larger than the data: {images} images. Choose --batch of at most {images} (without it "
-            "a method takes its own)."
+            f"--batch {batch} is larger than the data: {images} images. Give --batch of at most {images}: the method's "
+            "own, which counts when none is given, can be larger."
         )
     return images // batch
 

@@ -75,7 +75,7 @@ class PretrainSettings(Settings):
     iterations: Annotated[int, Field(ge=1)] | None = None
     """Optimiser steps, instead of --epochs: the same budget for image sets of any size; may end inside an epoch."""
     batch: Annotated[int, Field(ge=2)] | None = None
-    """Images per optimiser step, over all processes."""
+    """Images per optimiser step, over all processes; the method's own when not given."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Decides everything drawn: initial weights, order, views."""
     lr: Annotated[float, Field(gt=0)] | None = None
