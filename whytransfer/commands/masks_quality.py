@@ -75,6 +75,10 @@ def _regions(s: MasksQualitySettings, images: Any) -> Iterator[tuple[str, Callab
 
     if not (s.engine or s.masks):
         raise InputError("give --engine, to make regions now, or --masks, the folder of regions made before")
+    names = [*s.engine, *map(str, s.masks)]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{name} is named twice: name each engine and folder once")
     for name in s.engine:
         engine = open_engine(name)
         yield name, _made_by(engine), engine.recipe
