@@ -338,14 +338,14 @@ WATCHED = {**STANDING, "knn_queries": "val images", "knn_query_count": 500}
         (STANDING, {**STANDING, "knn": 42.5}, "2.5 points BELOW random features; not collapsed"),
         (WATCHED, {**STANDING, "knn": 30.0}, "kNN 40.0 % of 500 val images, random features 30.0 %: 10.0 points above"),
         (WATCHED, {**STANDING, "knn": 30.0}, "10.0 points above random features (± 5.9)"),
-        (WATCHED, {**STANDING, "knn": 42.5}, "2.5 points BELOW random features, within chance (± 6.1)"),
-        (STANDING, {**STANDING, "pairs": 60.0}, "matched less often (50.0 %) than by random features (60.0 %)"),
+        (WATCHED, {**STANDING, "knn": 42.5}, "2.5 points below random features, within chance (± 6.1)"),
+        (STANDING, {**STANDING, "pairs": 60.0}, "matched less often (50.0 %) than by random features: 60.0 %"),
         ({**STANDING, "knn": None}, {"knn": None, "pairs": 20.0}, "pair matching 50.0 %, random features 20.0 %"),
         ({**STANDING, "knn": None}, {"knn": None, "pairs": 60.0}, "so no kNN): 10.0 points BELOW random features; not"),
         ({**STANDING, "knn": None, "pair_count": 100}, {"knn": None, "pairs": 51.0},
-         "pair matching 50.0 % of 100 images, random features 51.0 % (no labels, so no kNN): 1.0 points BELOW random "
+         "pair matching 50.0 % of 100 images, random features 51.0 % (no labels, so no kNN): 1.0 points below random "
          "features, within chance (± 13.9); not"),
-        ({**STANDING, "pair_count": 256}, {**STANDING, "pairs": 60.0}, "than by random features (60.0 %) (± 8.6); not"),
+        ({**STANDING, "pair_count": 256}, {**STANDING, "pairs": 60.0}, "than by random features: 60.0 % (± 8.6); not"),
         (WATCHED, {**STANDING, "knn": 40.0}, "no better than random features, within chance (± 6.1); not"),
         ({**WATCHED, "knn": 100.0}, {**STANDING, "knn": 100.0}, "100.0 %: no better than random features; not"),
         ({**STANDING, "rank": 1.1}, STANDING, "collapsed: nearly one feature"),

@@ -336,9 +336,10 @@ def _chance(now: float, random: float, count: int | None) -> str:
 
 
 def _than_random(now: float, random: float, count: int | None) -> str:
-    gain = now - random
-    than = f"{abs(gain):.1f} points {'above' if gain > 0 else 'BELOW'}" if gain else "no better than"
-    return f"{than} random features{_chance(now, random, count)}"
+    gain, chance = now - random, _chance(now, random, count)
+    below = "below" if "within chance" in chance else "BELOW"
+    than = f"{abs(gain):.1f} points {'above' if gain > 0 else below}" if gain else "no better than"
+    return f"{than} random features{chance}"
 
 
 def _health(result: dict[str, Any], random: dict[str, Any]) -> str:
@@ -373,7 +374,7 @@ def _summary(out: Path, result: dict[str, Any]) -> dict[str, Any]:
         words += _than_random(result["knn"], random["knn"], queries)
         if pairs[0] < pairs[1]:
             words += f"; two views of a picture are matched less often ({pairs[0]:.1f} %) than by random "
-            words += f"features ({pairs[1]:.1f} %){_chance(*pairs)}"
+            words += f"features: {pairs[1]:.1f} %{_chance(*pairs)}"
     else:
         of = f" of {pairs[2]} images" if pairs[2] else ""
         words = f"pair matching {pairs[0]:.1f} %{of}, random features {pairs[1]:.1f} % (no labels, so no kNN): "

@@ -53,7 +53,7 @@ def verdict(spread: float, rank: float, width: int) -> str:
     if spread < COLLAPSED_SPREAD or rank < COLLAPSED_RANK:
         return (
             f"collapsed: nearly one feature for all images (spread {spread:.3f}, rank {rank:.1f} of {width}); "
-            "try a lower learning rate, a longer warm-up, or a projector with batch norm"
+            "try a lower learning rate, a longer warm-up, a projector with batch norm, or (MoCo) fewer --splits"
         )
     if spread < NARROW_SPREAD or rank < NARROW_RANK_SHARE * width:
         return f"narrow: few directions carry the features (spread {spread:.3f}, rank {rank:.1f} of {width}); watch it"
