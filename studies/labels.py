@@ -13,8 +13,9 @@ FOLDER holds caltech101_128.zip. Nothing is tuned. Running the command again goe
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
+
+from read_out import read_out
 
 import whytransfer
 
@@ -43,13 +44,7 @@ def main() -> None:
                 run = str(a.out / f"{method}-{seed}")
                 common = {"images": images, "backbone": "resnet18", "size": 64, "epochs": a.epochs, "batch": 32}
                 whytransfer.pretrain(out=run, method=method, seed=seed, monitor=False, **common)
-            for data, (train, test) in sets.items():
-                out = a.out / "results" / f"{data}-{method}-{seed}"
-                if not (out / "results.jsonl").exists():
-                    whytransfer.transfer(backbone=run, train=train, test=test, size=64, seed=seed, out=out)
-                for r in map(json.loads, (out / "results.jsonl").read_text().splitlines()):
-                    value = f"{r['value']:6.2f} {r['unit']} [{r['low']:.2f}, {r['high']:.2f}]"
-                    print(f"{data:16} {method:18} {r['metric']:15} {value}", flush=True)
+            read_out(run, sets, a.out / "results", f"{method}-{seed}", 64, seed)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ goes on where it was stopped; models may be run one at a time, in any order, int
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
+
+from read_out import read_out
 
 import whytransfer
 
@@ -68,13 +69,7 @@ def main() -> None:
                 run = str(a.out / f"{name}-{seed}")
                 common = {"images": train, "val": val, "epochs": a.epochs, "batch": 128, "seed": seed}
                 whytransfer.pretrain(out=run, backbone="resnet18", size=a.size, **common, **MODELS[name])
-            for data, (fit_on, score_on) in sets.items():
-                out = a.out / "results" / f"{data}-{name}-{seed}"
-                if not (out / "results.jsonl").exists():
-                    whytransfer.transfer(backbone=run, train=fit_on, test=score_on, size=a.size, seed=seed, out=out)
-                for r in map(json.loads, (out / "results.jsonl").read_text().splitlines()):
-                    value = f"{r['value']:6.2f} {r['unit']} [{r['low']:.2f}, {r['high']:.2f}]"
-                    print(f"{data:18} {r['metric']:15} {run:32} {value}", flush=True)
+            read_out(run, sets, a.out / "results", f"{name}-{seed}", a.size, seed)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from read_out import read_out
+
 import whytransfer
 from whytransfer.images import open_images
 
@@ -49,17 +51,6 @@ def gather(data: Path, out: Path) -> tuple[str, str]:
             merged["annotations"].append({**one, **ids})
     truth.write_text(json.dumps(merged))
     return str(folder), str(truth)
-
-
-def read_out(backbone: str, sets: dict[str, tuple[str, str]], out: Path, size: int, seed: int) -> None:
-    """The logistic readout on every set, read once and kept in `out`."""
-    for data, (fit_on, score_on) in sets.items():
-        if not (out / data / "results.jsonl").exists():
-            read = {"train": fit_on, "test": score_on, "size": size, "seed": seed, "out": out / data}
-            whytransfer.transfer(backbone=backbone, task="readout", **read)
-        for r in map(json.loads, (out / data / "results.jsonl").read_text().splitlines()):
-            value = f"{r['value']:6.2f} {r['unit']} [{r['low']:.2f}, {r['high']:.2f}]"
-            print(f"{data:18} {r['metric']:15} {backbone:44} {value}", flush=True)
 
 
 def main() -> None:
@@ -92,9 +83,9 @@ def main() -> None:
                 out = str(a.out / f"{method}-{store.name}-{seed}")
                 settings = {"masks": str(store), "epochs": a.epochs, "batch": 128, "size": a.size, "seed": seed}
                 whytransfer.pretrain(images=images, method=method, backbone="resnet18", out=out, **settings)
-                read_out(out, sets, a.out / "results" / Path(out).name, a.size, seed)
+                read_out(out, sets, a.out / "results", Path(out).name, a.size, seed)
     for seed in a.seeds:
-        read_out(f"random:resnet18:{seed}", sets, a.out / "results" / f"random-{seed}", a.size, seed)
+        read_out(f"random:resnet18:{seed}", sets, a.out / "results", f"random-{seed}", a.size, seed)
 
 
 if __name__ == "__main__":
