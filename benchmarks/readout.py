@@ -95,8 +95,12 @@ def in_turn(rounds: int, *works: Callable[[], object]) -> list[tuple[float, floa
     """
     for work in works:
         work()
-    times = [[(time.sleep(REST_S), timed(work))[1][1:] for work in works] for _ in range(rounds)]
-    return [tuple(np.median([row[k] for row in times], axis=0)) for k in range(len(works))]
+    times: list[list[tuple[float, float]]] = [[] for _ in works]
+    for _ in range(rounds):
+        for work, of_work in zip(works, times, strict=True):
+            time.sleep(REST_S)
+            of_work.append(timed(work)[1:])
+    return [tuple(np.median(of_work, axis=0)) for of_work in times]
 
 
 def logistic_part(args: argparse.Namespace) -> None:
