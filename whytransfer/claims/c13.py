@@ -10,11 +10,11 @@ Expect    above 0. With 5 engines a seed gives one of few values of rho, so the 
 from __future__ import annotations
 
 from whytransfer.claims.claim import Claim, Effect, Scale
-from whytransfer.claims.contrasts import over_seeds, score
+from whytransfer.claims.contrasts import of_ranks, over_seeds, score
 from whytransfer.claims.suite import Study, setup_of, study
 from whytransfer.errors import InputError
 from whytransfer.study.scores import Scores
-from whytransfer.study.statistics import rank_correlation, rank_error
+from whytransfer.study.statistics import rank_correlation
 
 
 def of(scale: Scale) -> Study:
@@ -35,8 +35,8 @@ def effects(scores: Scores, scale: Scale) -> list[Effect]:
     transfer = [score(scores, scale, f"{setup.pairs[0][0]}-{name}", "regions", "mean_iou") for name in setup.engines]
     quality = [_overlap(scores, quality_of(name)) for name in setup.engines]
     follows = over_seeds(lambda *values: rank_correlation(quality, values), *transfer)
-    name, error = "overlap of masks with transfer, rank correlation", rank_error(len(setup.engines))
-    return [Effect(name, "+", follows, "rho", "positive, in a figure", beside=error, most=1)]
+    name = "overlap of masks with transfer, rank correlation"
+    return [of_ranks(name, "+", follows, len(setup.engines), "positive, in a figure")]
 
 
 def _overlap(scores: Scores, item: str) -> float:

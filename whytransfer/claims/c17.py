@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 
 from whytransfer.claims.claim import Claim, Effect, Scale
-from whytransfer.claims.contrasts import over_seeds, score
+from whytransfer.claims.contrasts import of_ranks, over_seeds, score
 from whytransfer.claims.setup_why import models_compared
 from whytransfer.claims.suite import Study, setup_of, study
 from whytransfer.study.scores import Scores
@@ -36,14 +36,17 @@ def of(scale: Scale) -> Study:
 def effects(scores: Scores, scale: Scale) -> list[Effect]:
     """Rank correlations over models, and how much lower that of the direction of light is."""
     rho = {change: carried_over(scores, scale, change, group) for change, group in (*EXPECTED.items(), EXCEPTED)}
-    error = rank_error(1 + len(models_compared(scale)))
+    models = 1 + len(models_compared(scale))
     found = [
-        Effect(f"invariance to {group} transforms with that to {change}, over models", "+", rho[change], "rho", PAPER,
-               beside=error, most=1)
+        of_ranks(
+            f"invariance to {group} transforms with that to {change}, over models", "+", rho[change], models, PAPER
+        )
         for change, group in EXPECTED.items()
-    ]  # fmt: skip
+    ]
     lower = over_seeds(lambda view, colour, direction: (view + colour) / 2 - direction, *rho.values())
-    apart = math.sqrt(1.5) * error  # of (view + colour) / 2 - direction, as if each were over other models: too wide
+    apart = math.sqrt(1.5) * rank_error(
+        models
+    )  # of (view + colour) / 2 - direction, as if each were over other models: too wide
     name = "mean of these - the same with light direction"
     found.append(Effect(name, "+", lower, "rho", "light direction differs", beside=apart, most=2))
     return found

@@ -13,11 +13,11 @@ Expect    a correlation near -1 and slopes below 0. Supervised learners have lab
 from __future__ import annotations
 
 from whytransfer.claims.claim import Claim, Effect, Scale
-from whytransfer.claims.contrasts import over_seeds, score, slope
+from whytransfer.claims.contrasts import of_ranks, over_seeds, score, slope
 from whytransfer.claims.setup_why import family, learners, models_compared
 from whytransfer.claims.suite import Study, setup_of, study
 from whytransfer.study.scores import Scores
-from whytransfer.study.statistics import rank_correlation, rank_error
+from whytransfer.study.statistics import rank_correlation
 
 GROUPS = ("spatial similarity", "appearance similarity")
 PAPER = "one falls where the other rises, for all learners looked at; no number"
@@ -33,8 +33,7 @@ def effects(scores: Scores, scale: Scale) -> list[Effect]:
     models = models_compared(scale)
     x, y = _both(scores, scale, models)
     rho = over_seeds(lambda *xy: rank_correlation(*_halves(xy)), *x, *y)
-    over_models = "spatial with appearance invariance, over models"
-    found = [Effect(over_models, "-", rho, "rho", PAPER, beside=rank_error(len(models)), most=1)]
+    found = [of_ranks("spatial with appearance invariance, over models", "-", rho, len(models), PAPER)]
     for learner in learners(scale):
         x, y = _both(scores, scale, family(learner))
         cost = over_seeds(lambda *xy: slope(*_halves(xy)), *x, *y)

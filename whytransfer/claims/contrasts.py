@@ -14,7 +14,7 @@ from whytransfer.claims.models import named
 from whytransfer.claims.suite import setup_of
 from whytransfer.errors import InputError
 from whytransfer.study.scores import Scores
-from whytransfer.study.statistics import Sign, by_pairs
+from whytransfer.study.statistics import Sign, by_pairs, rank_error
 
 BySeed = Mapping[int, float]
 
@@ -54,6 +54,11 @@ def slope(x: Sequence[float], y: Sequence[float]) -> float:
     if not width:
         raise InputError(f"a slope needs two different places, got {list(x)}")
     return sum((a - middle) * b for a, b in zip(x, y, strict=True)) / width
+
+
+def of_ranks(name: str, sign: Sign, rho: BySeed, models: int, paper: str) -> Effect:
+    """The effect of a rank correlation over so many models, which are as uncertain as its seeds."""
+    return Effect(name, sign, rho, "rho", paper, beside=rank_error(models), most=1.0)
 
 
 def speedup(one: Mapping[int, float], other: Mapping[int, float]) -> float:
