@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from whytransfer.errors import InputError
+from whytransfer.progress import several
 from whytransfer.report import slider
 from whytransfer.report.answers import answers
 from whytransfer.report.charts import specs
@@ -115,15 +116,10 @@ def _lead(rows: Sequence[Row], numbers: Sequence[Number]) -> str:
     items = {number.item for number in numbers} - {""}
     seeds, cells = ({row[name] for row in rows} for name in ("seed", "folder"))
     return (
-        f"{_counted(backbones, 'backbone')}, {len(items)} tasks and diagnoses, {_counted(seeds, 'seed')}: "
+        f"{several(len(backbones), 'backbone')}, {len(items)} tasks and diagnoses, {several(len(seeds), 'seed')}: "
         f"{len(numbers):,} numbers from {len(cells):,} runs. Every number opens its values by seed, its run and its "
         "command."
     )
-
-
-def _counted(things: Iterable[Any], name: str) -> str:
-    count = len(set(things))
-    return f"{count} {name}{'s' if count != 1 else ''}"
 
 
 def of_backbones(numbers: Sequence[Number]) -> list[Number]:
