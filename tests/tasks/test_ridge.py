@@ -124,3 +124,31 @@ def test_grid():
 def test_bad_input_says_what_was_found(x: torch.Tensor, y: np.ndarray, says: str):
     with pytest.raises(InputError, match=says):
         fit_path(x, y)
+
+
+@pytest.fixture
+def threads():
+    """Sets PyTorch's, which are one in each process of a test run; sets them back."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_folds_beside_each_other_are_those_one_after_another(threads):
+    x, y = problem(200, 12)
+    fits = []
+    for count in (1, 3):
+        threads(count)
+        fits.append(fit_path(torch.from_numpy(x), y))
+        assert torch.get_num_threads() == count
+    one, three = fits
+    np.testing.assert_allclose(three.scores, one.scores, rtol=1e-9, atol=1e-12)
+    assert (three.alphas == one.alphas).all() and torch.allclose(three.weights, one.weights, rtol=1e-9)
+
+
+def test_a_fold_that_fails_beside_others_is_told_and_gives_the_cores_back(threads):
+    x, y = problem(60, 5)
+    threads(3)
+    with pytest.raises(InputError, match="constant in a validation fold"):
+        fit_path(torch.from_numpy(x), np.concatenate([y, np.full((60, 1), 3.0)], axis=1))
+    assert torch.get_num_threads() == 3
