@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -43,4 +44,6 @@ def test_a_notebook_was_kept_as_it_ran(path: Path):
     assert not [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
     assert sum(bool(o.get("data", {}).get("image/png") or "vega" in str(o.get("data"))) for o in outputs) >= 1
     text = path.read_text()
-    assert len(text) < 300_000 and "/tmp/" not in text and "/home/" not in text
+    assert len(text) < 300_000
+    # what a cell prints may name a folder of the machine it was run on, which means nothing to a reader
+    assert not re.search(r"/(tmp|home|root|work)/", text)
