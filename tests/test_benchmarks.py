@@ -22,6 +22,7 @@ def run(script, *arguments):
     said, threads = io.StringIO(), torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
         patch.setattr(sys, "argv", [script, *map(str, arguments)])
+        patch.syspath_prepend(str((ROOT / script).parent))  # as Python does for a script: read_out.py is beside others
         try:
             runpy.run_path(str(ROOT / script), run_name="__main__")
         except SystemExit as end:
